@@ -41,6 +41,9 @@ def _from_packages() -> list[str]:
 def _library() -> ctypes.CDLL:
     for path in (*_loaded_by_torch(), *_from_packages(), *SYSTEM_NAMES):
         try:
+            # NVRTC opens its built-ins by bare name: loaded beforehand, they need no search path.
+            for companion in Path(path).parent.glob("libnvrtc-builtins.so.1?.*"):
+                ctypes.CDLL(str(companion))
             return ctypes.CDLL(path)
         except OSError:
             continue
