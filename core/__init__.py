@@ -1,0 +1,42 @@
+"""The vocabulary that all rooms share: cameras, rays, frames, scenes, transforms, errors."""
+
+from lumigraph.core.cameras import CameraModel, Cameras
+from lumigraph.core.errors import (
+    BackendError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    InputError,
+    LumigraphError,
+    MissingExtraError,
+    require,
+)
+from lumigraph.core.frame import Frame
+from lumigraph.core.rays import Rays, Samples
+from lumigraph.core.scene import ImageSource, MapSource, MemoryImages, PointCloud, Scene, cube
+from lumigraph.core.shapes import check_shapes
+from lumigraph.core.transforms import Similarity
+
+__all__ = [
+    "BackendError",
+    "CameraModel",
+    "Cameras",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "Frame",
+    "ImageSource",
+    "InputError",
+    "LumigraphError",
+    "MapSource",
+    "MemoryImages",
+    "MissingExtraError",
+    "PointCloud",
+    "Rays",
+    "Samples",
+    "Scene",
+    "Similarity",
+    "check_shapes",
+    "cube",
+    "require",
+]
