@@ -22,7 +22,7 @@ namespace lg {
 constexpr int BLOCK_SIDE = 8;                // cells along a side of a block of `coarse`
 constexpr float HUGE_INVERSE = 1e20f;        // stands for 1 / 0 and keeps 0 * inverse finite
 constexpr float FARTHEST_START = 1e6f;       // beyond it fp32 cannot tell neighbouring steps apart
-constexpr float SKIP_MARGIN = 0.01f;         // steps; see skip_empty
+constexpr float SKIP_MARGIN = 0.01f;         // steps; see candidate_behind
 constexpr float SHORTEST_DIRECTION = 1e-4f;  // squared length below which a direction is refused
 
 // Fixed for a whole march. Made by the constructor: the last five fields follow from the others.
@@ -188,10 +188,10 @@ LG_HD int32_t empty_side(const MarchParams& params, const uint8_t* bits, const u
   return bits[index >> 3] >> (index & 7) & 1 ? 0 : 1;
 }
 
-// Where the ray leaves the empty cube of `side` cells around `cell`, or comes to steps that look
-// at a coarser cascade, whichever is first.
-LG_HD float empty_until(const MarchParams& params, const RayState& ray, const GridCell& cell,
-                        int32_t side) {
+// Where the ray leaves the cube of `side` cells around `cell`, or comes to steps that look at a
+// coarser cascade, whichever is first.
+LG_HD float uniform_until(const MarchParams& params, const RayState& ray, const GridCell& cell,
+                          int32_t side) {
   const float cell_side = (float)(1 << cell.cascade) / (float)params.resolution;
   const float middle = 0.5f * (float)params.resolution;
   float until = ray.t_end;
@@ -207,18 +207,17 @@ LG_HD float empty_until(const MarchParams& params, const RayState& ray, const Gr
   return maximum(until, ray.t);  // an edge just behind a parallel ray is infinitely far back
 }
 
-// Moves the ray to the first candidate behind t = until, at least one further. It may stop up to
-// SKIP_MARGIN of a step too early: the caller looks at every place anew, so stopping early costs a
-// look, while rounding past `until` would lose a sample.
-LG_HD void skip_empty(const MarchParams& params, RayState& ray, float until) {
+// The first candidate behind t = until, at least the next one. It may come up to SKIP_MARGIN of a
+// step too early: every candidate's place is looked at anew, so coming early costs a look, while
+// rounding past `until` would lose a sample.
+LG_HD int32_t candidate_behind(const MarchParams& params, const RayState& ray, float until) {
   float target = 0.0f;
   if (params.cone > 0.0f) {
     target = steps_until(params, until) - ray.first;
   } else {
     target = (until - ray.first) / params.minimum_step;
   }
-  const int32_t index = (int32_t)ceilf(target - SKIP_MARGIN);
-  ray_seek(params, ray, maximum(index, ray.index + 1));
+  return maximum((int32_t)ceilf(target - SKIP_MARGIN), ray.index + 1);
 }
 
 // The next occupied sample: its distance t, step dt and place p (3 numbers). Advances the ray past
@@ -236,9 +235,30 @@ LG_HD bool ray_next(const MarchParams& params, const uint8_t* bits, const uint8_
       ray_seek(params, ray, ray.index + 1);
       return true;
     }
-    skip_empty(params, ray, empty_until(params, ray, cell, side));
+    ray_seek(params, ray, candidate_behind(params, ray, uniform_until(params, ray, cell, side)));
   }
   return false;
+}
+
+// The next consecutive candidates that lie in one occupied cell: from *first on, as many as the
+// result says; 0 at the end of the ray. Advances the ray past them. One look serves a whole cell,
+// so counting is several times faster than with ray_next.
+LG_HD int32_t ray_next_run(const MarchParams& params, const uint8_t* bits, const uint8_t* coarse,
+                           RayState& ray, int32_t* first) {
+  while (ray.t < ray.t_end) {
+    float p[3];
+    ray_point(ray, ray.t, p);
+    const GridCell cell = cell_of_point(params, p, step_length(params, ray.t));
+    const int32_t side = empty_side(params, bits, coarse, cell);
+    const int32_t begin = ray.index;
+    const float until = uniform_until(params, ray, cell, side == 0 ? 1 : side);
+    ray_seek(params, ray, candidate_behind(params, ray, until));
+    if (side == 0) {
+      *first = begin;
+      return ray.index - begin;
+    }
+  }
+  return 0;
 }
 
 }  // namespace lg
