@@ -20,13 +20,20 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lumigraph.core import lenses
 from lumigraph.core.camera_checks import check_cameras, coefficients, per_camera, pose_matrices
-from lumigraph.core.camera_models import PROJECTIONS, UNPROJECTIONS, CameraModel, LensFunction
+from lumigraph.core.camera_models import (
+    PROJECTIONS,
+    UNPROJECTIONS,
+    CameraModel,
+    Lens,
+    LensFunction,
+)
 from lumigraph.core.errors import InputError
 from lumigraph.core.rays import Rays
 
@@ -135,11 +142,11 @@ class Cameras:
         timed = [part.times is not None for part in parts]
         if any(timed) and not all(timed):
             raise InputError("times must be given for all batches of cameras or for none")
-        columns = [
-            [getattr(part, field.name) for part in parts if getattr(part, field.name) is not None]
-            for field in fields(cls)
-        ]
-        return cls(*(torch.cat(column) if column else None for column in columns))
+        columns: dict[str, Any] = {}
+        for field in fields(cls):
+            column = [getattr(part, field.name) for part in parts]
+            columns[field.name] = None if column[0] is None else torch.cat(column)
+        return cls(**columns)
 
     def __len__(self) -> int:
         return self.camera_to_world.shape[0]
@@ -327,15 +334,30 @@ class Cameras:
 
     @cached_property
     def _has_distortion(self) -> bool:
-        return bool(self.distortion.detach().any())
+        return self.distortion.requires_grad or bool(self.distortion.any())
 
     @cached_property
     def _lens_limits(self) -> Tensor:
+        """(C,) the limit of each lens, see lenses.py."""
         limits = lenses.opencv_limits(self.distortion.detach())
         if CameraModel.FISHEYE in self.kinds:
             angles = lenses.fisheye_limits(self.distortion.detach())
             limits = torch.where(self.models == CameraModel.FISHEYE, angles, limits)
         return limits
+
+    @cached_property
+    def _shared_lens(self) -> Lens | None:
+        """The one lens of all cameras as plain numbers, which are cheaper than one for each."""
+        if self.distortion.requires_grad or len(self.kinds) > 1 or len(self) == 0:
+            return None
+        if bool((self.distortion != self.distortion[:1]).any()):
+            return None
+        return Lens(self.distortion[0].tolist(), float(self._lens_limits[0]))
+
+    def _lens(self, chosen: Tensor | slice) -> Lens:
+        if self._shared_lens is not None:
+            return self._shared_lens
+        return Lens(self.distortion[chosen].unbind(-1), self._lens_limits[chosen])
 
     def _rays(self, chosen: Tensor | slice, camera_indices: Tensor, pixels: Tensor) -> Rays:
         pixels = pixels.to(self.dtype)
@@ -363,28 +385,17 @@ class Cameras:
         self, chosen: Tensor | slice, values: Tensor, functions: dict[CameraModel, LensFunction]
     ) -> Tensor:
         """Apply the function of each ray's camera model to `values` (N, 2 or 3)."""
-        limits = self._lens_limits[chosen] if self._needs_limits else None
-        distortion = self.distortion[chosen]
         if len(self.kinds) == 1:
-            return functions[self._plain(self.kinds[0])](values, distortion, limits)
-        models = self.models[chosen].expand(values.shape[0])
-        distortion = distortion.expand(values.shape[0], -1)
-        limits = None if limits is None else limits.expand(values.shape[0])
-        width = 3 if values.shape[1] == 2 else 2
-        result = values.new_empty(values.shape[0], width)
+            return functions[self._plain(self.kinds[0])](values, self._lens(chosen))
+        count = values.shape[0]
+        cameras = torch.arange(len(self), device=self.device)[chosen].expand(count)
+        models = self.models[cameras]
+        result = values.new_empty(count, 3 if values.shape[1] == 2 else 2)
         for kind in self.kinds:
             of_kind = (models == kind).nonzero()[:, 0]
-            part = functions[self._plain(kind)](
-                values[of_kind], distortion[of_kind], None if limits is None else limits[of_kind]
-            )
+            part = functions[self._plain(kind)](values[of_kind], self._lens(cameras[of_kind]))
             result = result.index_put((of_kind,), part)
         return result
-
-    @property
-    def _needs_limits(self) -> bool:
-        return CameraModel.FISHEYE in self.kinds or (
-            CameraModel.OPENCV in self.kinds and self._has_distortion
-        )
 
     def _plain(self, kind: CameraModel) -> CameraModel:
         # An OpenCV lens without distortion is a pinhole, and much cheaper.

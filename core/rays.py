@@ -7,8 +7,9 @@ distance in scene units. Packed samples of ray n are the rows ``start : start + 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,13 +55,11 @@ class Rays:
 
     def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Rays:
         """Some of the rays, by a slice, an index tensor or a boolean mask."""
-        if isinstance(index, int):
-            index = slice(index, index + 1 or None)
-        return Rays(*(None if value is None else value[index] for value in self._values()))
+        return self._each(lambda value: value[index])
 
     def to(self, device: torch.device | str) -> Rays:
         """The same rays on another device."""
-        return Rays(*(None if value is None else value.to(device) for value in self._values()))
+        return self._each(lambda value: value.to(device))
 
     def points(self, distances: Tensor) -> Tensor:
         """Points at `distances` (N,) or (N, S) along the rays: (N, 3) or (N, S, 3)."""
@@ -80,7 +79,7 @@ class Rays:
         """One batch of all rays of `parts`; an optional field must be in all parts or in none."""
         if not parts:
             raise InputError("parts must hold at least one batch of rays; got none")
-        values = []
+        values: list[Any] = []
         for field in fields(Rays):
             column = [getattr(part, field.name) for part in parts]
             present = [value for value in column if value is not None]
@@ -89,8 +88,12 @@ class Rays:
             values.append(torch.cat(present) if present else None)
         return Rays(*values)
 
-    def _values(self) -> list[Tensor | None]:
-        return [getattr(self, field.name) for field in fields(self)]
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Rays:
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            values[field.name] = None if value is None else change(value)
+        return Rays(**values)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,158 @@
+"""Shapes of camera paths, made to fit a capture: orbit, spiral, a tour through its cameras."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lumigraph.core.camera_models import CameraModel
+from lumigraph.core.cameras import Cameras
+from lumigraph.core.errors import DataError
+from lumigraph.core.scene import Scene
+from lumigraph.core.transforms import look_at
+
+_KEYFRAMES_PER_TURN = 48
+_FULL_CIRCLE_FROM = math.radians(240)  # a capture that covers more of the circle is gone around
+_DEFAULT_FIELD_OF_VIEW = 50.0  # degrees, where the capture's own lens has no such angle
+_FLAT_MODELS = (CameraModel.PINHOLE, CameraModel.OPENCV, CameraModel.FISHEYE)
+
+
+def fields_of_view(cameras: Cameras) -> Tensor:
+    """(C,) degrees across the shorter side of each image, as of a pinhole."""
+    shorter, axis = cameras.sizes.min(dim=1)
+    focal = cameras.intrinsics[:, :2].gather(1, axis[:, None])[:, 0].double()
+    angles = torch.rad2deg(2 * torch.atan(shorter / (2 * focal)))
+    flat = torch.isin(cameras.models, torch.tensor(_FLAT_MODELS, device=cameras.device))
+    return torch.where(flat, angles, _DEFAULT_FIELD_OF_VIEW)
+
+
+def median_field_of_view(cameras: Cameras) -> float:
+    """The middle one of :func:`fields_of_view`."""
+    return float(fields_of_view(cameras).median())
+
+
+def orbit_poses(scene: Scene) -> Tensor:
+    """(K, 4, 4) poses of a closed orbit, see :meth:`CameraPath.orbit`."""
+    cameras = _checked(scene)
+    up = upward(cameras)
+    target = focus(scene)
+    right, ahead = _plane_axes(up)
+    offsets = cameras.positions.double() - target
+    heights = offsets @ up
+    east, north = offsets @ right, offsets @ ahead
+    radius = float((east.square() + north.square()).sqrt().median())
+    height = float(heights.median())
+    if radius < 0.2 * abs(height) or radius < 1e-3 * scene.side:
+        # Cameras above the target, or all at it: go around the region of interest instead.
+        radius = max(scene.side, 0.5 * abs(height))
+    start, arc = _covered_arc(torch.atan2(north, east))
+    steps = torch.arange(_KEYFRAMES_PER_TURN, dtype=torch.float64) / _KEYFRAMES_PER_TURN
+    if arc >= _FULL_CIRCLE_FROM:
+        angles = start + 2 * math.pi * steps
+    else:
+        angles = start + arc * (0.5 - 0.5 * torch.cos(2 * math.pi * steps))
+    ring = torch.cos(angles)[:, None] * right + torch.sin(angles)[:, None] * ahead
+    return look_at(target + radius * ring + height * up, target, up=up)
+
+
+def spiral_poses(scene: Scene, *, turns: int) -> Tensor:
+    """(K, 4, 4) poses of a closed spiral about the mean view."""
+    cameras = _checked(scene)
+    positions = cameras.positions.double()
+    middle = positions.mean(dim=0)
+    forward = _unit(cameras.forwards.double().mean(dim=0), fallback=cameras.forwards[0].double())
+    up = upward(cameras)
+    axes = look_at(middle, middle + forward, up=up)[:3, :3]
+    spread = ((positions - middle) @ axes).abs().quantile(0.8, dim=0)
+    distance = _focus_distance(scene, middle, forward)
+    spread = spread.clamp_min(0.02 * distance)
+    steps = torch.arange(_KEYFRAMES_PER_TURN * turns, dtype=torch.float64) / _KEYFRAMES_PER_TURN
+    angles = 2 * math.pi * steps
+    waves = torch.stack(
+        [torch.cos(angles), torch.sin(angles), torch.sin(angles / max(1, turns))], dim=-1
+    )
+    # Half of the capture's own depth range: farther forward things come too close.
+    reach = spread * torch.tensor([1.0, 1.0, 0.5], dtype=torch.float64)
+    return look_at(middle + (waves * reach) @ axes.T, middle + forward * distance, up=up)
+
+
+def spread_tour(cameras: Cameras, views: int) -> list[int]:
+    """Up to `views` cameras far from each other, ordered by going to the nearest next."""
+    positions = cameras.positions.double().cpu()
+    # A turn of the view counts like a move by the size of the capture.
+    extent = float((positions - positions.mean(dim=0)).norm(dim=-1).median())
+    forwards = cameras.forwards.double().cpu() * max(extent, 1e-9)
+    place = torch.cat([positions, forwards], dim=1)
+    chosen = [0]
+    nearest = (place - place[0]).norm(dim=-1)
+    while len(chosen) < min(views, len(cameras)):
+        chosen.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, (place - place[chosen[-1]]).norm(dim=-1))
+    order = [chosen.pop(0)]
+    while chosen:
+        gaps = [float((place[index] - place[order[-1]]).norm()) for index in chosen]
+        order.append(chosen.pop(gaps.index(min(gaps))))
+    return order
+
+
+def upward(cameras: Cameras) -> Tensor:
+    """(3,) float64 unit vector: the mean direction that is up in the images."""
+    ups = -cameras.camera_to_world[:, :3, 1].double().cpu()
+    return _unit(ups.mean(dim=0), fallback=ups[0])
+
+
+def focus(scene: Scene) -> Tensor:
+    """(3,) float64 point that the cameras look at.
+
+    The point nearest to all optical axes; the middle of the bounds where the axes are nearly
+    parallel or meet outside the bounds.
+    """
+    cameras = scene.cameras.to("cpu")
+    forwards, positions = cameras.forwards.double(), cameras.positions.double()
+    # Sum of the projections across each axis: singular when all axes are parallel.
+    identity = torch.eye(3, dtype=torch.float64)
+    across = identity - forwards[:, :, None] * forwards[:, None, :]
+    total = across.mean(dim=0)
+    middle = scene.center.double().cpu()
+    if float(torch.linalg.eigvalsh(total)[0]) < 1e-2:
+        return middle
+    point = torch.linalg.solve(total, (across @ positions[:, :, None]).mean(dim=0)[:, 0])
+    inside = bool(((point - middle).abs() <= scene.side / 2).all())
+    return point if inside else middle
+
+
+def _focus_distance(scene: Scene, middle: Tensor, forward: Tensor) -> float:
+    if scene.points is not None and len(scene.points):
+        depths = (scene.points.positions.double().cpu() - middle) @ forward
+        ahead = depths[depths > 0]
+        if ahead.numel():
+            return float(ahead.median())
+    distance = float((scene.center.double().cpu() - middle) @ forward)
+    return distance if distance > 0.05 * scene.side else scene.side
+
+
+def _covered_arc(angles: Tensor) -> tuple[float, float]:
+    """Start and length of the shortest arc that holds all angles."""
+    ordered = angles.sort().values
+    gaps = torch.diff(ordered, append=ordered[:1] + 2 * math.pi)
+    widest = int(gaps.argmax())
+    start = float(ordered[(widest + 1) % len(ordered)])
+    return start, max(2 * math.pi - float(gaps[widest]), math.radians(20))
+
+
+def _plane_axes(up: Tensor) -> tuple[Tensor, Tensor]:
+    axes = look_at(torch.zeros_like(up), up, up=[0.0, 0.0, 1.0])
+    return axes[:3, 0], -axes[:3, 1]
+
+
+def _unit(vector: Tensor, *, fallback: Tensor) -> Tensor:
+    length = vector.norm()
+    return vector / length if float(length) > 1e-3 else fallback
+
+
+def _checked(scene: Scene) -> Cameras:
+    if len(scene.cameras) == 0:
+        raise DataError(f"{scene.source}: has no cameras to fit a path to")
+    return scene.cameras.to("cpu")
