@@ -1,0 +1,47 @@
+"""Out of a run: videos, pictures and camera paths rendered to files. Names load on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lumigraph.export.images import to_bytes, write_image
+    from lumigraph.export.render_path import (
+        PathOptions,
+        RenderedPath,
+        camera_path,
+        render_path,
+        video,
+    )
+    from lumigraph.export.video_writer import check_output, write_video
+
+_MODULE_OF = {
+    "PathOptions": "render_path",
+    "RenderedPath": "render_path",
+    "camera_path": "render_path",
+    "check_output": "video_writer",
+    "render_path": "render_path",
+    "to_bytes": "images",
+    "video": "render_path",
+    "write_image": "images",
+    "write_video": "video_writer",
+}
+
+__all__ = [
+    "PathOptions",
+    "RenderedPath",
+    "camera_path",
+    "check_output",
+    "render_path",
+    "to_bytes",
+    "video",
+    "write_image",
+    "write_video",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

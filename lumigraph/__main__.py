@@ -1,0 +1,7 @@
+"""`python -m lumigraph` is the same as the command `lumigraph`."""
+
+import sys
+
+from lumigraph.cli import main
+
+sys.exit(main())

@@ -1,0 +1,69 @@
+"""`lumigraph evaluate`: scores of a run on views it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from .terminal import Terminal
+
+SCORE_KEYS = ("run", "protocol", "views", "psnr", "ssim", "lpips", "seconds")
+"""What `--json` prints, in this order."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Render the test views of a run, score them, and write the report."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    split: str = "test"
+    """Which views: a split of the scene."""
+    device: Literal["auto", "cpu", "cuda"] | None = None
+    """Where to render; by default as in training."""
+    json: bool = False
+    """Print one final JSON object on stdout, everything else on stderr."""
+
+
+def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
+    """Evaluate, write the report, and return the scores."""
+    from lumigraph import training
+    from lumigraph.training.report import write_report
+
+    opened = training.Run.open(arguments.run)
+    scores = evaluate_with_progress(
+        opened, terminal, split=arguments.split, device=arguments.device
+    )
+    report = write_report(opened.path)
+    show_scores(scores, terminal)
+    terminal.facts([("report", report)])
+    return scores
+
+
+def evaluate_with_progress(
+    opened: Any, terminal: Terminal, *, split: str = "test", device: str | None = None
+) -> dict[str, Any]:
+    """The scores that are printed."""
+    from lumigraph import training
+
+    with terminal.events("evaluating") as listener:
+        scores = training.evaluate(opened, split=split, device=device, on_event=listener)
+    return {key: scores.get(key) for key in SCORE_KEYS}
+
+
+def show_scores(scores: dict[str, Any], terminal: Terminal) -> None:
+    """The scores for people."""
+    lpips = scores["lpips"]
+    terminal.facts(
+        [
+            ("protocol", scores["protocol"]),
+            ("views", scores["views"]),
+            ("PSNR", f"{scores['psnr']:.2f} dB"),
+            ("SSIM", f"{scores['ssim']:.4f}"),
+            ("LPIPS", "not measured" if lpips is None else f"{lpips:.4f}"),
+            ("evaluation time", f"{scores['seconds']:.1f} s"),
+        ]
+    )

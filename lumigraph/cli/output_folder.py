@@ -1,0 +1,62 @@
+"""The run folder that a command writes: never over earlier results without being told so."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from lumigraph.core.errors import InputError
+
+_RUN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints")
+"""A folder with one of these was written by a run."""
+
+
+def run_name(data: str) -> str:
+    """A folder name for data: its last part without suffix; `builtin:object` gives `object`."""
+    path = Path(data.rpartition(":")[2] if data.startswith("builtin:") else data)
+    return path.resolve().stem or "scene"
+
+
+@contextlib.contextmanager
+def claimed(out: Path, *, overwrite: bool, resumable: bool = True) -> Iterator[Path]:
+    """Make sure that a new run may be written to `out`.
+
+    With `overwrite` an earlier run is set aside while the block works, and comes back when the
+    block fails before it has saved anything.
+
+    Args:
+        resumable: whether the message may name --resume as a way out.
+
+    Raises:
+        InputError: the folder holds a run and `overwrite` is off, or it holds something else.
+    """
+    if not (out.exists() or out.is_symlink()) or (out.is_dir() and not any(out.iterdir())):
+        yield out
+        return
+    if not out.is_dir() or not any((out / name).exists() for name in _RUN_FILES):
+        raise InputError(f"--out {out}: exists and is not a run folder; choose another name")
+    if not overwrite:
+        resume = "continue it with --resume, " if resumable else ""
+        raise InputError(
+            f"--out {out}: holds a run already; {resume}replace it with --overwrite, "
+            "or choose another name"
+        )
+    aside = out.with_name(f".{out.name}-replaced-{os.getpid()}")
+    out.rename(aside)
+    try:
+        yield out
+    except BaseException:
+        if not _has_checkpoint(out):
+            shutil.rmtree(out, ignore_errors=True)
+            aside.rename(out)
+        else:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / "checkpoints").glob("*.safetensors"))

@@ -1,0 +1,205 @@
+"""`lumigraph train`: a scene into a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from .terminal import Interrupted, Terminal
+
+SUMMARY_KEYS = (
+    "run",
+    "method",
+    "preset",
+    "steps",
+    "seconds",
+    "train_psnr",
+    "backend",
+    "device",
+)
+"""What `--json` prints, in this order."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train a scene from posed images into a run folder.
+
+    The run can be stopped with Ctrl-C at any time: it is saved, and --resume continues it.
+    """
+
+    data: tyro.conf.Positional[str | None] = None
+    """Folder or file of posed images, or builtin:object. Not needed with --resume."""
+    out: Path | None = None
+    """Run folder to write; by default runs/ and the name of the data."""
+    method: Literal["nerf"] = "nerf"
+    """What is trained."""
+    preset: Literal["tiny", "small", "full"] = "tiny"
+    """Size: tiny for a CPU, small and full for a GPU."""
+    steps: int | None = None
+    """Stop after this many steps."""
+    seconds: float | None = None
+    """Stop after this much training time; schedules follow it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU when there is one."""
+    seed: int = 0
+    """Seed of everything random."""
+    image_scale: float = 1.0
+    """Reduce the images by this factor, e.g. 0.25."""
+    split_every: int | None = None
+    """Every n-th image is kept for testing where the data has no split of its own."""
+    exposure: bool = False
+    """Learn a gain for each image: for photographs with automatic exposure."""
+    pose_refinement: bool = False
+    """Learn corrections to the camera poses."""
+    tensorboard: bool = False
+    """Also write a TensorBoard log into the run folder."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Any other setting of config.yaml as NAME=VALUE, e.g. --set learning_rate=0.005."""
+    resume: bool = False
+    """Continue the run in --out; --steps or --seconds then raise its limits."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    json: bool = False
+    """Print one final JSON object on stdout, everything else on stderr."""
+
+
+def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
+    """Train, write the report, and return the summary."""
+    from lumigraph.training.report import write_report
+
+    from .output_folder import claimed, run_name
+
+    if arguments.resume:
+        trained = _resumed(arguments, terminal)
+    else:
+        data = _data(arguments)
+        out = arguments.out or Path("runs") / run_name(data)
+        config = _config(arguments)
+        with claimed(out, overwrite=arguments.overwrite):
+            trained = train_with_progress(data, config, out, terminal)
+    write_report(trained.path)
+    summary = train_summary(trained)
+    show_summary(summary, terminal)
+    terminal.say(f"next: lumigraph evaluate {trained.path}")
+    return summary
+
+
+def train_with_progress(data: Any, config: Any, out: Path, terminal: Terminal) -> Any:
+    """A trained run; raises Interrupted with its summary after Ctrl-C."""
+    from lumigraph import training
+
+    with saved_on_interrupt(out), terminal.events("training") as listener:
+        return training.train(data, config, out=out, on_event=listener)
+
+
+class saved_on_interrupt:
+    """Turn Ctrl-C into `Interrupted`, which says where the run was saved."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if not isinstance(error, KeyboardInterrupt):
+            return
+        from lumigraph.training.files import read_lines
+
+        if any((self.out / "checkpoints").glob("*.safetensors")):
+            rows = read_lines(self.out / "metrics.jsonl")
+            steps = rows[-1].get("step") if rows else None
+            raise Interrupted(
+                f"stopped; the run is saved, continue with: "
+                f"lumigraph train --resume --out {self.out}",
+                {"run": str(self.out), "steps": steps},
+            ) from error
+        raise Interrupted("stopped before anything was saved", {}) from error
+
+
+def train_summary(trained: Any) -> dict[str, Any]:
+    """The part of train.json that is printed."""
+    summary = trained.train_summary()
+    return {key: summary.get(key) for key in SUMMARY_KEYS}
+
+
+def show_summary(summary: dict[str, Any], terminal: Terminal) -> None:
+    """The summary for people."""
+    psnr = summary["train_psnr"]
+    terminal.facts(
+        [
+            ("run", summary["run"]),
+            ("steps", summary["steps"]),
+            ("training time", f"{summary['seconds']:.1f} s"),
+            ("training PSNR", "unknown" if psnr is None else f"{psnr:.2f} dB"),
+            ("ran on", f"{summary['device']} ({summary['backend']} kernels)"),
+        ]
+    )
+
+
+def _data(arguments: Arguments) -> str:
+    from lumigraph.core.errors import InputError
+
+    if arguments.data is None:
+        raise InputError("DATA is missing: name a folder of posed images, or builtin:object")
+    for name in ("steps", "seconds"):
+        value = getattr(arguments, name)
+        if value is not None and not value > 0:
+            raise InputError(f"--{name} {value}: must be above 0")
+    return arguments.data
+
+
+def _config(arguments: Arguments) -> Any:
+    from lumigraph import training
+
+    chosen = ("steps", "seconds", "device", "seed", "image_scale", "split_every")
+    chosen += ("exposure", "pose_refinement", "tensorboard")
+    overrides = {name: getattr(arguments, name) for name in chosen}
+    overrides.update(_settings(arguments.set))
+    return training.train_config(arguments.method, arguments.preset, **overrides)
+
+
+def _settings(words: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE words; values are read as YAML, so 1e-3, true and null mean what they say."""
+    import yaml
+
+    from lumigraph.core.errors import ConfigError
+
+    settings = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"--set {word}: expected NAME=VALUE, e.g. learning_rate=0.005")
+        try:
+            settings[name.replace("-", "_")] = float(text)
+        except ValueError:
+            settings[name.replace("-", "_")] = yaml.safe_load(text)
+        else:
+            if text.lstrip("+-").isdigit():
+                settings[name.replace("-", "_")] = int(text)
+    return settings
+
+
+def _resumed(arguments: Arguments, terminal: Terminal) -> Any:
+    from lumigraph import training
+    from lumigraph.core.errors import InputError
+
+    if arguments.overwrite:
+        raise InputError("--resume and --overwrite exclude each other; give one of them")
+    out = arguments.out
+    if out is None:
+        raise InputError("--resume needs --out RUN, the run folder to continue")
+    fixed = Arguments(data=arguments.data, out=out, steps=arguments.steps)
+    for name in ("method", "preset", "device", "seed", "image_scale", "split_every", "exposure"):
+        if getattr(arguments, name) != getattr(fixed, name):
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option} cannot change with --resume; start a new run for it")
+    if arguments.set or arguments.pose_refinement:
+        raise InputError("--set and --pose-refinement cannot change with --resume")
+    with saved_on_interrupt(out), terminal.events("training") as listener:
+        return training.resume(
+            out, steps=arguments.steps, seconds=arguments.seconds, on_event=listener
+        )
