@@ -36,6 +36,10 @@ HELD_FRACTION = 0.99
 """Fraction of the points that the outermost cascade holds; the rest are outliers of the SfM."""
 
 
+MIN_POINTS = 8
+"""Fewer points say nothing about where the content is."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """Frame, region of interest and reach of a scene; see the head of this file."""
@@ -77,7 +81,10 @@ def choose_placement(
         depth_range: Smallest and largest depth of the content in front of the cameras, if known.
         align_up: Turn the mean upward direction of the cameras to +z.
     """
-    points = None if points is None or len(points) < 8 else points
+    rotation = _up_rotation(-poses[:, :3, 1]) if align_up else np.eye(3)
+    # From here on everything stands in the turned frame, in which the cubes are aligned.
+    poses = _turned_poses(rotation, poses)
+    points = None if points is None or len(points) < MIN_POINTS else points @ rotation.T
     centers, forward = poses[:, :3, 3], poses[:, :3, 2]
     depth_range = depth_range or _depth_range(poses, points)
     focus, spread = focus_point(centers, forward)
@@ -92,13 +99,9 @@ def choose_placement(
         kind = "inside"
         center, half_side = _inside_cube(centers, points)
     near = 0.05 * half_side if depth_range is None else 0.9 * depth_range[0]
-    held = _largest_offset(centers, points, center)
-    aabb_scale, notes = reach_of(held / half_side)
-    rotation = _up_rotation(-poses[:, :3, 1]) if align_up else np.eye(3)
+    aabb_scale, notes = reach_of(_largest_offset(centers, points, center) / half_side)
     normalization = Similarity(
-        1.0 / half_side,
-        torch.from_numpy(rotation),
-        torch.from_numpy(-rotation @ center / half_side),
+        1.0 / half_side, torch.from_numpy(rotation), torch.from_numpy(-center / half_side)
     )
     return Placement(normalization, UNIT_CUBE, aabb_scale, near / half_side, kind, notes)
 
@@ -124,7 +127,7 @@ def _orbit_cube(centers: Matrix, focus: Matrix, points: Matrix | None) -> tuple[
         return focus, 0.375 * radius
     offsets = np.abs(points - focus).max(axis=1)
     inner = offsets[offsets < radius]
-    if len(inner) < 8:
+    if len(inner) < MIN_POINTS:
         return focus, 0.375 * radius
     return focus, float(np.clip(1.1 * np.quantile(inner, 0.9), 0.25 * radius, radius))
 
@@ -179,7 +182,7 @@ def _depth_range(poses: Matrix, points: Matrix | None) -> tuple[float, float] | 
         local = (sample - pose[:3, 3]) @ pose[:3, :3]
         ahead.append(local[np.hypot(local[:, 0], local[:, 1]) < local[:, 2], 2])
     depth = np.concatenate(ahead)
-    if len(depth) < 8:
+    if len(depth) < MIN_POINTS:
         return None
     near, far = np.quantile(depth, [0.001, 0.99])
     return 0.5 * float(near), float(far)
@@ -204,6 +207,12 @@ def reach_of(ratio: float) -> tuple[int, list[str]]:
         f"the surroundings reach {ratio:.0f} times as far as the region of interest;"
         f" only {aabb_scale} times are modelled"
     ]
+
+
+def _turned_poses(rotation: Matrix, poses: Matrix) -> Matrix:
+    turned = poses.copy()
+    turned[:, :3] = rotation @ poses[:, :3]
+    return turned
 
 
 def _up_rotation(up: Matrix) -> Matrix:
