@@ -93,7 +93,7 @@ def check_poses(poses: Tensor, *, name: str = "camera_to_world") -> None:
 
 
 def pose_matrices(camera_to_world: Tensor | Sequence) -> Tensor:
-    """Poses as (C, 4, 4) from one or many 3x4 or 4x4 matrices; the dtype is kept if floating."""
+    """Checked poses (C, 4, 4) from one or many 3x4 or 4x4 matrices, of their floating dtype."""
     poses = torch.as_tensor(camera_to_world)
     if not poses.is_floating_point():
         poses = poses.float()
@@ -107,7 +107,18 @@ def pose_matrices(camera_to_world: Tensor | Sequence) -> Tensor:
     if poses.shape[1] == 3:
         bottom = poses.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(poses.shape[0], 1, 4)
         poses = torch.cat([poses, bottom], dim=1)
-    return poses.contiguous()
+    check_poses(poses.detach())
+    return _orthonormal(poses)
+
+
+def _orthonormal(poses: Tensor) -> Tensor:
+    """The same poses with the nearest exact rotations: digits lost in files shift pixels."""
+    rotations = poses[:, :3, :3].double()
+    identity = torch.eye(3, dtype=torch.float64, device=poses.device)
+    for _ in range(2):  # Newton steps of the polar decomposition: 1e-3, 1e-6, 1e-12
+        rotations = rotations @ (1.5 * identity - 0.5 * rotations.transpose(1, 2) @ rotations)
+    top = torch.cat([rotations.to(poses.dtype), poses[:, :3, 3:]], dim=2)
+    return torch.cat([top, poses[:, 3:]], dim=1)
 
 
 def per_camera(

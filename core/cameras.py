@@ -91,7 +91,8 @@ class Cameras:
         """Cameras from poses and intrinsics that are one for all or one for each.
 
         Args:
-            camera_to_world: (C, 4, 4), (C, 3, 4), (4, 4) or (3, 4), x right, y down, z forward.
+            camera_to_world: (C, 4, 4), (C, 3, 4), (4, 4) or (3, 4), x right, y down, z forward;
+                rotations that are inexact by rounding are made exact.
             width, height: image size in pixels.
             fx, fy: focal lengths in pixels (per unit for ORTHOGRAPHIC); `fy` defaults to `fx`.
                 EQUIRECTANGULAR covers the whole sphere and needs none.
