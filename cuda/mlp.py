@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ def mlp_weight_count(widths: Sequence[int]) -> int:
     >>> mlp_weight_count((32, 64, 16))
     3072
     """
-    return sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    return sum(a * b for a, b in pairwise(widths))
 
 
 def _check_widths(widths: tuple[int, ...], activation: str) -> None:
@@ -233,7 +234,10 @@ def _differentiate_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ..
     """Second order through the reference: rare (surface normals), so plain torch serves."""
     with torch.enable_grad():
         leaves = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
-        results = reference.mlp_backward(*leaves, ctx.widths, output_activation=ctx.activation)
+        grad, x, weights, y = leaves
+        results = reference.mlp_backward(
+            grad, x, weights, y, ctx.widths, output_activation=ctx.activation
+        )
         wanted = (ctx.need_x, ctx.need_weights)
         pairs = [(r, g) for r, g, used in zip(results, grads, wanted, strict=True) if used]
         outputs, directions = zip(*pairs, strict=True)

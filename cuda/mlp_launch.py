@@ -7,15 +7,18 @@ many layers at a time as fit; a larger network takes several passes.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from lumigraph.core.errors import BackendError
 
+from .driver import check, driver
 from .runtime import kernel
 
 # The order is shared with cpu/mlp.cpp and kernels/mlp.h.
@@ -25,6 +28,7 @@ PADDING = 8  # halves behind a row in shared memory, as in kernels/mlp.h
 FORWARD_SHARED_BYTES = 65536  # more would leave too few warps on a multiprocessor
 PIECES_TWO_BLOCKS = 6  # 16x16 pieces of weight gradient a warp holds in 128 registers
 PIECES_ONE_BLOCK = 16  # and in 255
+SHARED_BYTES_ATTRIBUTE = 97  # CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
 EMULATED_SHARED_BYTES = 101376  # the smallest limit among the supported GPUs
 EMULATED_MULTIPROCESSORS = 2
 
@@ -46,7 +50,7 @@ class Network:
 
     @property
     def weight_count(self) -> int:
-        return sum(a * b for a, b in zip(self.widths[:-1], self.widths[1:], strict=True))
+        return sum(a * b for a, b in pairwise(self.widths))
 
     def defines(self, x: Tensor, half: bool) -> dict[str, int]:
         """The constants that kernels/mlp.h takes for this network."""
@@ -75,7 +79,7 @@ def _padded(width: int) -> int:
 
 
 def _weight_bytes(network: Network, *, resident: bool) -> int:
-    pairs = zip(network.widths[:-1], network.widths[1:], strict=True)
+    pairs = pairwise(network.widths)
     layers = [2 * _padded(out) * (_padded(inputs) + PADDING) for inputs, out in pairs]
     return sum(layers) if resident else max(layers)
 
@@ -132,8 +136,10 @@ def _device_limits(device: torch.device) -> tuple[int, int]:
     """(bytes of shared memory a block may ask for, multiprocessors)."""
     if device.type != "cuda":
         return EMULATED_SHARED_BYTES, EMULATED_MULTIPROCESSORS
-    properties = torch.cuda.get_device_properties(device)
-    return properties.shared_memory_per_block_optin, properties.multi_processor_count
+    index, limit = device.index or 0, ctypes.c_int()
+    code = driver().cuDeviceGetAttribute(ctypes.byref(limit), SHARED_BYTES_ATTRIBUTE, index)
+    check(code, "cuDeviceGetAttribute")
+    return limit.value, torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def launch_forward(network: Network, x: Tensor, weights: Tensor, *, half: bool) -> Tensor:

@@ -11,6 +11,7 @@ Any device and dtype (arithmetic runs in the dtype of the weights), differentiab
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def activation_slope(y: Tensor, activation: str) -> Tensor:
 def split_weights(weights: Tensor, widths: Sequence[int]) -> list[Tensor]:
     """Views (out, in) of the flat weights, one a layer."""
     layers, start = [], 0
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in pairwise(widths):
         layers.append(weights[start : start + inputs * outputs].view(outputs, inputs))
         start += inputs * outputs
     return layers

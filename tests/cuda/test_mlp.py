@@ -8,6 +8,8 @@ other way: 5e-4 of one number) and gradients rounded to fp16 in every layer (5e-
 than the rounding: sqrt(1e-3) = 3e-2 of a gradient's norm, checked at 6e-2.
 """
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -46,10 +48,7 @@ def random_network(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x, weights (variance-preserving) and gradient of the result."""
     generator = torch.Generator().manual_seed(rows + sum(widths))
-    layers = [
-        torch.randn(a * b, generator=generator) * (2 / a) ** 0.5
-        for a, b in zip(widths[:-1], widths[1:], strict=True)
-    ]
+    layers = [torch.randn(a * b, generator=generator) * (2 / a) ** 0.5 for a, b in pairwise(widths)]
     x = torch.randn(rows, widths[0], generator=generator)
     grad = torch.randn(rows, widths[-1], generator=generator)
     device = device_of(backend)
