@@ -96,6 +96,17 @@ def test_mixed_models_equal_each_alone() -> None:
         torch.testing.assert_close(rays.origins[chosen], alone.origins)
 
 
+def test_one_camera_of_a_mixed_batch() -> None:
+    mixed = Cameras.concatenate([make_cameras(lens, count=1) for lens in LENSES])
+    for index in range(len(mixed)):
+        rays = mixed.image_rays(index, step=240)
+        pixels, _ = mixed.project(rays.points(torch.full((len(rays),), 2.0).double()), index)
+        alone = mixed[index].image_rays(0, step=240)
+        torch.testing.assert_close(rays.directions, alone.directions)
+        torch.testing.assert_close(pixels[0], torch.tensor([120.0, 120.0]).double())
+        assert bool(mixed.in_view(rays.points(torch.ones(len(rays)).double()), index).all())
+
+
 def test_poses_rounded_in_a_file_still_come_back() -> None:
     # Six digits, as files often have: such rotations are off by 1e-6, a thousandth of a pixel.
     exact = make_cameras("fox")

@@ -103,7 +103,7 @@ def test_unknown_colormap() -> None:
         colorize(torch.zeros(1), colormap="jet")
 
 
-@pytest.mark.parametrize("name", ["gpu", "meta", "cpu:x", "mps"])
+@pytest.mark.parametrize("name", ["graphics", "meta", "cpu:x", "mps"])
 def test_unknown_device(name: str) -> None:
     with pytest.raises(BackendError, match="device must be auto, cpu, cuda or cuda:N"):
         choose_device(name)
