@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lumigraph.core.errors import DataError
 
-DEFAULT_IMAGE_BUDGET_BYTES = 2 << 30
+DEFAULT_IMAGE_BUDGET_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)

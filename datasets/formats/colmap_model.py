@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +32,9 @@ CAMERA_MODELS = (
 """Name and number of parameters; the place in the table is the number in binary files."""
 
 NO_POINT = -1
+
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -86,22 +90,19 @@ def read_model(folder: Path) -> ColmapModel:
     """Read a model; binary files go before text files. Points may be absent."""
     binary = (folder / "cameras.bin").is_file() and (folder / "images.bin").is_file()
     suffix = ".bin" if binary else ".txt"
-    readers: tuple[Callable, Callable, Callable] = (
-        (_binary_cameras, _binary_images, _binary_points)
-        if binary
-        else (_text_cameras, _text_images, _text_points)
-    )
-    cameras = _read(folder / f"cameras{suffix}", readers[0])
-    images = _read(folder / f"images{suffix}", readers[1])
+    cameras = _read(folder / f"cameras{suffix}", _binary_cameras if binary else _text_cameras)
+    images = _read(folder / f"images{suffix}", _binary_images if binary else _text_images)
     points_file = folder / f"points3D{suffix}"
-    rows = _read(points_file, readers[2]) if points_file.is_file() else []
+    rows: list[tuple] = []
+    if points_file.is_file():
+        rows = _read(points_file, _binary_points if binary else _text_points)
     ids = np.array([row[0] for row in rows], dtype=np.int64)
     positions = np.array([row[1] for row in rows], dtype=np.float64).reshape(-1, 3)
     colors = np.array([row[2] for row in rows], dtype=np.uint8).reshape(-1, 3)
     return ColmapModel(folder, cameras, images, ids, positions, colors)
 
 
-def _read(file: Path, reader: Callable):
+def _read(file: Path, reader: Callable[[Path], Content]) -> Content:
     try:
         return reader(file)
     except DataError:
