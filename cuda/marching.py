@@ -338,7 +338,9 @@ def _march_cuda(
             tensor.fill_(value)
         return out
     given = (
-        HAS_JITTER * (jitter is not None) | HAS_NEAR * (near is not None) | HAS_FAR * (far is not None)
+        HAS_JITTER * (jitter is not None)
+        | HAS_NEAR * (near is not None)
+        | HAS_FAR * (far is not None)
     )
     origins, directions = origins.float().contiguous(), directions.float().contiguous()
     bits, coarse = bits.contiguous(), coarse.contiguous()

@@ -97,7 +97,9 @@ def ray_extent(
     high = (0.5 + half - origins) / directions
     inside = (origins - 0.5).abs() <= half
     parallel = directions == 0
-    enter = torch.where(parallel, torch.where(inside, -math.inf, math.inf), torch.minimum(low, high))
+    enter = torch.where(
+        parallel, torch.where(inside, -math.inf, math.inf), torch.minimum(low, high)
+    )
     leave = torch.where(parallel, math.inf, torch.maximum(low, high))
     start = torch.maximum(enter.amax(1).clamp(min=0), near)
     end = torch.minimum(leave.amin(1), far)

@@ -46,8 +46,10 @@ class AdamSettings:
 
     @classmethod
     def from_numbers(cls, numbers: Sequence[float]) -> AdamSettings:
-        step, *floats, skip_zero, zero_grad = numbers
-        return cls(int(step), *floats, skip_zero=bool(skip_zero), zero_grad=bool(zero_grad))
+        step, rate, beta1, beta2, eps, decay, scale, skip_zero, zero_grad = numbers
+        return cls(
+            int(step), rate, beta1, beta2, eps, decay, scale, bool(skip_zero), bool(zero_grad)
+        )
 
     @property
     def step_size(self) -> float:
