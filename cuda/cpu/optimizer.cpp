@@ -1,15 +1,20 @@
 // Adam and moving averages on the CPU, in place, one pass over memory, which is what limits them.
 //
-// Vectors of 16 whose gradients are all zero are skipped unread when asked: most entries of a hash
-// table are not touched by a batch, and then only the gradient is read.
+// Groups whose gradients are all zero are left unread when asked: a batch leaves many entries of a
+// hash table untouched, and then only the gradient is read.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
 
 #define LG_API extern "C" __attribute__((visibility("default")))
 
 namespace {
 
-constexpr int64_t WIDTH = 16;
+constexpr int64_t GROUP = 32;              // entries: two cache lines of every tensor
 constexpr float LARGEST_GRADIENT = 1e18f;  // its square is still finite
 
 // Mirrors _settings_bytes of cuda/optimizer.py.
@@ -22,56 +27,70 @@ struct Settings {
   int32_t skip_zero, zero_grad;
 };
 
-inline bool is_usable(float x) { return std::fabs(x) <= LARGEST_GRADIENT; }  // false for NaN
+// Plain float arithmetic and selections only: the loops below must become vector code.
+inline float usable(float g) { return std::fabs(g) <= LARGEST_GRADIENT ? g : 0.0f; }  // NaN: 0
 
-inline _Float16 to_half(float x) {
-  return (_Float16)(x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x);
+inline void to_half(const float* from, uint16_t* to, int64_t count) {
+  int64_t i = 0;
+#ifdef __F16C__
+  // a NaN in the second operand is what min and max return
+  const __m256 largest = _mm256_set1_ps(65504.0f), smallest = _mm256_set1_ps(-65504.0f);
+  for (; i + 8 <= count; i += 8) {
+    const __m256 x = _mm256_min_ps(largest, _mm256_max_ps(smallest, _mm256_loadu_ps(from + i)));
+    _mm_storeu_si128((__m128i*)(to + i), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  }
+#endif
+  for (; i < count; ++i) {
+    const float x = from[i];
+    const _Float16 half = (_Float16)(x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x);
+    std::memcpy(to + i, &half, 2);
+  }
 }
 
-// `count` entries (at most WIDTH); returns how many gradients were refused.
-template <bool HALF_COPY>
-inline int64_t step(float* __restrict__ param, float* __restrict__ grad, float* __restrict__ m,
-                    float* __restrict__ v, _Float16* __restrict__ half_copy, int64_t count,
-                    const Settings& s) {
-  int32_t bad = 0, touched = 0;
-#pragma omp simd reduction(+ : bad) reduction(| : touched)
+// Whether any gradient is not zero (NaN is not); `bad` grows by the number of refused ones.
+inline bool look(const float* grad, int64_t count, int64_t& bad) {
+  int32_t touched = 0, refused = 0;
+#pragma omp simd reduction(+ : touched, refused)
   for (int64_t i = 0; i < count; ++i) {
-    bad += !is_usable(grad[i]);
-    touched |= grad[i] != 0.0f;  // NaN differs from 0
+    touched += grad[i] != 0.0f ? 1 : 0;
+    refused += std::fabs(grad[i]) <= LARGEST_GRADIENT ? 0 : 1;
   }
-  if (!touched && s.skip_zero) return 0;
+  bad += refused;
+  return touched != 0;
+}
+
+template <bool SKIP_ZERO>
+inline void move(float* __restrict__ param, const float* __restrict__ grad, float* __restrict__ m,
+                 float* __restrict__ v, int64_t count, const Settings s) {
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
-    const float g0 = is_usable(grad[i]) ? grad[i] * s.inverse_scale : 0.0f;
-    const bool skip = s.skip_zero && g0 == 0.0f;
-    const float g = g0 + s.weight_decay * param[i];
+    const float scaled = usable(grad[i]) * s.inverse_scale, p = param[i];
+    const float g = scaled + s.weight_decay * p;
     const float first = s.beta1 * m[i] + (1.0f - s.beta1) * g;
     const float second = s.beta2 * v[i] + (1.0f - s.beta2) * g * g;
-    const float change =
-        s.step_size * first / (std::sqrt(second * s.second_correction) + s.eps);
-    m[i] = skip ? m[i] : first;
-    v[i] = skip ? v[i] : second;
-    param[i] = skip ? param[i] : param[i] - change;
-    grad[i] = s.zero_grad ? 0.0f : grad[i];
+    const float moved = p - s.step_size * first / (std::sqrt(second * s.second_correction) + s.eps);
+    const float old_first = m[i], old_second = v[i];
+    m[i] = SKIP_ZERO && scaled == 0.0f ? old_first : first;
+    v[i] = SKIP_ZERO && scaled == 0.0f ? old_second : second;
+    param[i] = SKIP_ZERO && scaled == 0.0f ? p : moved;
   }
-  if (HALF_COPY)
-    for (int64_t i = 0; i < count; ++i) half_copy[i] = to_half(param[i]);
-  return bad;
 }
 
-template <bool HALF_COPY>
-int64_t step_all(float* param, float* grad, float* m, float* v, _Float16* half_copy, int64_t size,
-                 const Settings& s) {
+int64_t step_all(float* param, float* grad, float* m, float* v, uint16_t* half_copy, int64_t size,
+                 const Settings& settings) {
   int64_t bad = 0;
-  const int64_t vectors = size / WIDTH;
 #pragma omp parallel for schedule(static) reduction(+ : bad)
-  for (int64_t vector = 0; vector < vectors; ++vector) {
-    const int64_t i = vector * WIDTH;
-    bad += step<HALF_COPY>(param + i, grad + i, m + i, v + i, half_copy + i, WIDTH, s);
+  for (int64_t i = 0; i < size; i += GROUP) {
+    const int64_t count = std::min(GROUP, size - i);
+    const bool touched = look(grad + i, count, bad);
+    if (!touched && settings.skip_zero) continue;
+    if (settings.skip_zero)
+      move<true>(param + i, grad + i, m + i, v + i, count, settings);
+    else
+      move<false>(param + i, grad + i, m + i, v + i, count, settings);
+    if (settings.zero_grad) std::memset(grad + i, 0, sizeof(float) * count);
+    if (half_copy) to_half(param + i, half_copy + i, count);
   }
-  const int64_t i = vectors * WIDTH;
-  if (i < size)
-    bad += step<HALF_COPY>(param + i, grad + i, m + i, v + i, half_copy + i, size - i, s);
   return bad;
 }
 
@@ -83,9 +102,7 @@ LG_API void lg_adam_step(float* param, float* grad, float* exp_avg, float* exp_a
                          const void* settings) {
   const Settings& s = *(const Settings*)settings;
   const int64_t bad =
-      half_copy
-          ? step_all<true>(param, grad, exp_avg, exp_avg_sq, (_Float16*)half_copy, size, s)
-          : step_all<false>(param, grad, exp_avg, exp_avg_sq, nullptr, size, s);
+      step_all(param, grad, exp_avg, exp_avg_sq, (uint16_t*)half_copy, size, s);
   if (bad_count) *bad_count += (int32_t)bad;
 }
 
