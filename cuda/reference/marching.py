@@ -8,7 +8,7 @@ angle c (0: dt = dt_min everywhere), and n(t) numbers them from the origin of th
 
     c = 0:  n(t) = t / dt_min
     c > 0:  n(t) = t / dt_min                                     t <= t_a = dt_min / log(1 + c)
-            n(t) = n(t_a) + log(t / t_a) / log(1 + c)             between, so t grows by 1 + c a step
+            n(t) = n(t_a) + log(t / t_a) / log(1 + c)             between: t grows by 1 + c a step
             n(t) = n(t_b) + (t - t_b) / dt_max                    t >= t_b = dt_max / log(1 + c)
 
 A ray enters the outermost cascade, or passes `near`, at t_start. Candidate i stands where n(t) is
