@@ -129,7 +129,9 @@ def _forward_cuda(
 
 
 def _kernel_input(x: Tensor) -> Tensor:
-    return (x if x.dtype == torch.float16 else x.float()).contiguous()
+    """fp16 or fp32, contiguous, aligned to the pairs that the kernels read."""
+    x = (x if x.dtype == torch.float16 else x.float()).contiguous()
+    return x if x.data_ptr() % (2 * x.element_size()) == 0 else x.clone()
 
 
 def _forward_fake(
@@ -174,7 +176,7 @@ def _backward_cuda(
     inputs = _kernel_input(x)
     dx, dw = launch_backward(
         Network(tuple(widths), activation),
-        (grad.to(y.dtype).contiguous(), inputs, weights.float().contiguous(), y.contiguous()),
+        (_kernel_input(grad.to(y.dtype)), inputs, weights.float().contiguous(), _kernel_input(y)),
         need_x=need_x,
         need_weights=need_weights,
         gradient_scale=scale,

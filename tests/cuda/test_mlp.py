@@ -277,11 +277,16 @@ def test_operation_registration(backend: str) -> None:
     torch.library.opcheck(mlp_module.mlp_forward, arguments, test_utils=checks)
 
 
-def test_non_contiguous_input() -> None:
-    x, weights, _ = random_network(8, (10, 16, 2), "cpu")
-    wide = torch.stack([x, -x], dim=-1)[..., 0]
-    with backend_override("cpu"):
-        torch.testing.assert_close(mlp(wide, weights, (10, 16, 2)), mlp(x, weights, (10, 16, 2)))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_strided_and_unaligned_input(backend: str) -> None:
+    widths = (10, 16, 2)
+    x, weights, _ = random_network(8, widths, backend)
+    strided = torch.stack([x, -x], dim=-1)[..., 0]
+    shifted = torch.cat([x.new_zeros(1), x.flatten()])[1:].view(8, 10)
+    with backend_override(backend):
+        plain = mlp(x, weights, widths)
+        torch.testing.assert_close(mlp(strided, weights, widths), plain)
+        torch.testing.assert_close(mlp(shifted, weights, widths), plain)
 
 
 def test_messages() -> None:
