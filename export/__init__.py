@@ -6,14 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lumigraph.export.images import to_bytes, write_image
     from lumigraph.export.render_path import (
         PathOptions,
         RenderedPath,
         camera_path,
-        render_path,
+        render_cameras,
         video,
     )
+    from lumigraph.export.scene_summary import draw_scene, summarize_scene
     from lumigraph.export.video_writer import check_output, write_video
 
 _MODULE_OF = {
@@ -21,10 +21,10 @@ _MODULE_OF = {
     "RenderedPath": "render_path",
     "camera_path": "render_path",
     "check_output": "video_writer",
-    "render_path": "render_path",
-    "to_bytes": "images",
+    "draw_scene": "scene_summary",
+    "render_cameras": "render_path",
+    "summarize_scene": "scene_summary",
     "video": "render_path",
-    "write_image": "images",
     "write_video": "video_writer",
 }
 
@@ -33,10 +33,10 @@ __all__ = [
     "RenderedPath",
     "camera_path",
     "check_output",
-    "render_path",
-    "to_bytes",
+    "draw_scene",
+    "render_cameras",
+    "summarize_scene",
     "video",
-    "write_image",
     "write_video",
 ]
 

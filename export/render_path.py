@@ -17,8 +17,7 @@ import numpy as np
 
 from lumigraph.core import Cameras, Frame, InputError, Scene
 from lumigraph.core.camera_path import CameraPath
-from lumigraph.export.images import to_bytes
-from lumigraph.export.video_writer import check_output, write_video
+from lumigraph.export.video_writer import check_output, to_bytes, write_video
 
 CHANNELS = ("rgb", "depth", "normal", "opacity")
 PATHS = ("orbit", "spiral", "captured", "interpolate")
@@ -83,7 +82,7 @@ def camera_path(scene: Scene, name: str | Path) -> CameraPath:
     raise InputError(f"path {str(name)!r} is unknown; use {', '.join(PATHS)} or a .json file")
 
 
-def render_path(
+def render_cameras(
     model: Renders,
     cameras: Cameras,
     out: str | Path,
@@ -155,7 +154,7 @@ def video(
         path = replace(path, fps=options.fps)
     cameras = path.cameras(*_size(scene.cameras, *size), frames)
     options = replace(options, fps=path.fps)
-    return render_path(run.model(device), cameras, out, options=options, on_frame=on_frame)
+    return render_cameras(run.model(device), cameras, out, options=options, on_frame=on_frame)
 
 
 def _size(cameras: Cameras, width: int | None, height: int | None) -> tuple[int, int]:

@@ -19,7 +19,6 @@ from typing import IO, Any
 import numpy as np
 
 from lumigraph.core.errors import InputError
-from lumigraph.export.images import disk_errors, to_bytes
 
 QUALITY = 18
 """Constant rate factor of H.264: 0 is lossless, 18 looks lossless, 51 is the worst."""
@@ -48,7 +47,8 @@ def write_video(
     check_output(path, overwrite=overwrite)
     if not 0.1 <= fps <= 1000:
         raise InputError(f"fps is {fps:g}: expected between 0.1 and 1000 frames a second")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix:
         return _write_mp4(frames, path, fps)
     return _write_pictures(frames, path)
@@ -78,6 +78,23 @@ def check_output(path: str | Path, *, overwrite: bool) -> None:
         raise InputError(f"{path}: holds other files than pictures; choose another folder")
 
 
+def to_bytes(frame: Any) -> np.ndarray:
+    """A picture as uint8 (H, W, 3): floats in [0, 1] are rounded, what is not finite is clamped.
+
+    >>> to_bytes(np.full((1, 1, 3), 0.5)).tolist()
+    [[[128, 128, 128]]]
+    """
+    if hasattr(frame, "detach"):
+        frame = frame.detach().cpu().numpy()
+    picture = np.asarray(frame)
+    if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise InputError(f"a frame has shape {picture.shape}: expected (height, width, 3)")
+    if picture.dtype == np.uint8:
+        return np.ascontiguousarray(picture)
+    finite = np.nan_to_num(picture.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0)
+    return (finite.clip(0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+
+
 def _checked(frames: Iterable[Any]) -> Iterator[np.ndarray]:
     """Frames as bytes; all must have the size of the first, and there must be one."""
     first: tuple[int, ...] | None = None
@@ -100,7 +117,7 @@ def _write_pictures(frames: Iterable[Any], folder: Path) -> int:
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     count = 0
     try:
-        with disk_errors(folder):
+        with _disk_errors(folder):
             for count, picture in enumerate(_checked(frames), start=1):
                 imageio.imwrite(staging / f"{count - 1:05}.png", picture)
             staging.chmod(0o755)
@@ -138,7 +155,7 @@ def _write_mp4(frames: Iterable[Any], path: Path, fps: float) -> int:
             raise
         if encoder is not None and encoder.wait() != 0:
             raise InputError(f"{path}: {_failure(log)}")
-        with disk_errors(path):
+        with _disk_errors(path):
             os.replace(staging, path)
     return count
 
@@ -182,3 +199,15 @@ def _failure(log: IO[bytes]) -> str:
         return "the disk is full; free some space or choose another place with --out"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"ffmpeg could not write it: {lines[-1] if lines else 'no reason given'}"
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Failures to write as one line that names the target and the reason, e.g. a full disk."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"{path}: cannot be written ({reason}); free some space or choose another place"
+        ) from error

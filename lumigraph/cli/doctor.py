@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from .terminal import Terminal, escaped
 
-_COLORS = {"ok": "green", "warning": "yellow", "missing": "yellow", "error": "red", "failed": "red"}
+_COLORS = {"ok": "green", "slower": "yellow", "failed": "red"}
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     from lumigraph.cuda.doctor import report
 
     rows = report()
-    width = max(len(row["name"]) for row in rows)
+    width = max(len(row.name) for row in rows)
     for row in rows:
-        color = _COLORS.get(row["status"], "default")
-        status = f"[{color}]{row['status']:<8}[/{color}]"
-        terminal.say(f"{row['name']:<{width}}  {status} {escaped(row['detail'])}")
-    return {"rows": rows}
+        color = _COLORS.get(row.status, "default")
+        status = f"[{color}]{row.status:<8}[/{color}]"
+        terminal.say(f"{row.name:<{width}}  {status} {escaped(row.detail)}")
+    return {"rows": [dataclasses.asdict(row) for row in rows]}

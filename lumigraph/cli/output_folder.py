@@ -12,12 +12,17 @@ from lumigraph.core.errors import InputError
 
 _RUN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints")
 """A folder with one of these was written by a run."""
+_SCENE_FILES = (".json", ".npz", ".npy", ".bin", ".txt")
+"""Files that may be named in place of the folder of a scene."""
 
 
 def run_name(data: str) -> str:
-    """A folder name for data: its last part without suffix; `builtin:object` gives `object`."""
-    path = Path(data.rpartition(":")[2] if data.startswith("builtin:") else data)
-    return path.resolve().stem or "scene"
+    """A folder name for data: that of its folder; `builtin:object` gives `object`."""
+    if data.startswith("builtin:"):
+        return data.removeprefix("builtin:")
+    path = Path(data).resolve()
+    folder = path.parent if path.suffix in _SCENE_FILES else path
+    return folder.name or "scene"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ Arguments = TypeVar("Arguments")
 
 _BAD_VALUE = re.compile(r"Error parsing (\S+): no type matching (.+) could be .*from \['(.*)'\]")
 _BAD_CHOICE = re.compile(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)")
-_MISSING = re.compile(r"Missing from .*?: ([A-Z|-]+) ")
+_MISSING = re.compile(r"Missing from .*?: (--\S+|[A-Z]+)(?= |$)")
+_NO_VALUE = re.compile(r"Missing value for argument '(.*?)'")
 
 
 class UsageError(Exception):
@@ -62,8 +63,9 @@ def parse(kind: type[Arguments], words: Sequence[str], *, program: str) -> Argum
 
 def closest(word: str, known: Iterable[str]) -> str:
     """` (did you mean x?)` for the most similar known word, or nothing."""
-    matches = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {matches[0]}?)" if matches else ""
+    names = {name.lstrip("-"): name for name in known}
+    matches = difflib.get_close_matches(word.lstrip("-"), list(names), n=1)
+    return f" (did you mean {names[matches[0]]}?)" if matches else ""
 
 
 def _option_names(kind: type) -> list[str]:
@@ -75,9 +77,15 @@ def _option_names(kind: type) -> list[str]:
 
 
 def _one_line(box: str) -> str:
-    """The essence of tyro's framed message."""
-    rows = [row.strip("│ \t") for row in box.splitlines() if row.startswith("│")]
-    text = " ".join(rows).split("────")[0].split("Got errors:")[0]
+    """The essence of tyro's message: a title, a ruler (or a frame), what is wrong, a ruler, hints.
+
+    Frames are drawn or left out by the encoding of stdout.
+    """
+    rows = [row.strip(" │╭╮╰╯") for row in box.splitlines()][1:]
+    rulers = [index for index, row in enumerate(rows) if row and not row.strip("-─")]
+    if rulers and rulers[0] == 0:
+        rows, rulers = rows[1:], [index - 1 for index in rulers[1:]]
+    text = " ".join(rows[: rulers[0]] if rulers else rows).split("Got errors:")[0]
     text = " ".join(text.split()) or "the arguments cannot be read"
     if match := _BAD_VALUE.search(text):
         return f"option {match[1]}: cannot read {match[3]!r} as {match[2]}"
@@ -86,4 +94,6 @@ def _one_line(box: str) -> str:
         return f"option {match[2]}: unknown value {match[1]!r}, use one of {choices}"
     if match := _MISSING.search(text):
         return f"{match[1]} is missing"
+    if match := _NO_VALUE.search(text):
+        return f"option {match[1]}: its value is missing"
     return text.replace("Unrecognized options:", "cannot make sense of")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,11 @@ SUMMARY_KEYS = (
     "device",
 )
 """What `--json` prints, in this order."""
+
+
+_FIXED = ("data", "method", "preset", "device", "seed", "image_scale", "split_every")
+_FIXED += ("exposure", "pose_refinement", "tensorboard", "set")
+"""What a run keeps from its start: not to be given with --resume."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +113,14 @@ class saved_on_interrupt:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if not isinstance(error, KeyboardInterrupt):
             return
-        from lumigraph.training.files import read_lines
+        from lumigraph.training.files import read_json
 
-        if any((self.out / "checkpoints").glob("*.safetensors")):
-            rows = read_lines(self.out / "metrics.jsonl")
-            steps = rows[-1].get("step") if rows else None
+        if (self.out / "train.json").is_file():
+            summary = read_json(self.out / "train.json")
             raise Interrupted(
-                f"stopped; the run is saved, continue with: "
+                f"stopped at step {summary.get('steps')}; the run is saved, continue with: "
                 f"lumigraph train --resume --out {self.out}",
-                {"run": str(self.out), "steps": steps},
+                {key: summary.get(key) for key in SUMMARY_KEYS},
             ) from error
         raise Interrupted("stopped before anything was saved", {}) from error
 
@@ -163,9 +168,7 @@ def _config(arguments: Arguments) -> Any:
 
 
 def _settings(words: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE words; values are read as YAML, so 1e-3, true and null mean what they say."""
-    import yaml
-
+    """NAME=VALUE words by name."""
     from lumigraph.core.errors import ConfigError
 
     settings = {}
@@ -173,14 +176,23 @@ def _settings(words: tuple[str, ...]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not (name and equals):
             raise ConfigError(f"--set {word}: expected NAME=VALUE, e.g. learning_rate=0.005")
-        try:
-            settings[name.replace("-", "_")] = float(text)
-        except ValueError:
-            settings[name.replace("-", "_")] = yaml.safe_load(text)
-        else:
-            if text.lstrip("+-").isdigit():
-                settings[name.replace("-", "_")] = int(text)
+        settings[name.replace("-", "_")] = _value(word, text)
     return settings
+
+
+def _value(word: str, text: str) -> Any:
+    """Numbers by Python's rules (YAML takes 1e-3 for text), all else by YAML's."""
+    import yaml
+
+    from lumigraph.core.errors import ConfigError
+
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {word}: the value cannot be read") from error
 
 
 def _resumed(arguments: Arguments, terminal: Terminal) -> Any:
@@ -192,13 +204,11 @@ def _resumed(arguments: Arguments, terminal: Terminal) -> Any:
     out = arguments.out
     if out is None:
         raise InputError("--resume needs --out RUN, the run folder to continue")
-    fixed = Arguments(data=arguments.data, out=out, steps=arguments.steps)
-    for name in ("method", "preset", "device", "seed", "image_scale", "split_every", "exposure"):
+    fixed = Arguments()
+    for name in _FIXED:
         if getattr(arguments, name) != getattr(fixed, name):
-            option = "--" + name.replace("_", "-")
-            raise InputError(f"{option} cannot change with --resume; start a new run for it")
-    if arguments.set or arguments.pose_refinement:
-        raise InputError("--set and --pose-refinement cannot change with --resume")
+            option = "DATA" if name == "data" else "--" + name.replace("_", "-")
+            raise InputError(f"{option} cannot be given with --resume: a run keeps its own")
     with saved_on_interrupt(out), terminal.events("training") as listener:
         return training.resume(
             out, steps=arguments.steps, seconds=arguments.seconds, on_event=listener

@@ -1,0 +1,225 @@
+"""What each command passes on, prints and leaves behind, with a trainer that takes no time."""
+
+import json
+import typing
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from lumigraph.cli import main
+from lumigraph.cli import train as train_command
+from lumigraph.training.config import PRESETS, TrainConfig
+
+TRAIN_KEYS = ["run", "method", "preset", "steps", "seconds", "train_psnr", "backend", "device"]
+SCORE_KEYS = ["run", "protocol", "views", "psnr", "ssim", "lpips", "seconds"]
+
+
+def test_choices_are_those_of_the_presets():
+    hints = typing.get_type_hints(train_command.Arguments)
+    methods, sizes = typing.get_args(hints["method"]), typing.get_args(hints["preset"])
+    assert {(m, s) for m in methods for s in sizes} == set(PRESETS)
+    settings = set(typing.get_type_hints(TrainConfig))
+    own = {"data", "out", "set", "resume", "overwrite", "json"}
+    assert set(hints) - own <= settings
+
+
+def test_train_json(fake, capsys, json_of, tmp_path):
+    words = "train photos --out runs/x --steps 2 --seed 7 --image-scale 0.5 --exposure --json"
+    assert main(words.split()) == 0
+    captured = capsys.readouterr()
+    summary = json_of(captured.out)
+    assert list(summary) == TRAIN_KEYS and summary["run"] == "runs/x"
+    assert "a stray line" in captured.err
+    assert (tmp_path / "runs/x/report.html").is_file()
+    _, data, config, out = fake.calls[0]
+    assert (data, str(out)) == ("photos", "runs/x")
+    assert (config.steps, config.seed, config.image_scale, config.exposure) == (2, 7, 0.5, True)
+
+
+def test_train_for_people(fake, capsys):
+    assert main(["train", "photos/garden.v2", "--steps", "2"]) == 0
+    captured = capsys.readouterr()
+    assert "step 2/2  loss 0.0100  PSNR 20.00 dB  185k rays/s  0:00 left" in captured.out
+    assert "odd [images] were skipped" in captured.out
+    assert "lumigraph evaluate runs/garden.v2" in captured.out
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "out"),
+    [("builtin:object", "runs/object"), ("a/b/", "runs/b"), ("a/transforms.json", "runs/a")],
+)
+def test_default_run_folder(fake, data, out):
+    assert main(["train", data]) == 0
+    assert str(fake.calls[0][3]) == out
+
+
+def test_other_settings(fake):
+    words = "train x --set learning_rate=5e-3 --set loss=huber --set levels=12 --set steps=null"
+    assert main(words.split()) == 0
+    config = fake.calls[0][2]
+    assert (config.learning_rate, config.loss, config.levels) == (5e-3, "huber", 12)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("--set learning_rate", "NAME=VALUE"),
+        ("--set speed=3", "'speed'"),
+        ("--set levels=many", "levels"),
+        ("--set levels=[1", "levels"),
+        ("--steps 0", "steps"),
+        ("--seconds -3", "seconds"),
+        ("--image-scale 0", "image_scale"),
+        ("--seconds nan", "seconds"),
+    ],
+)
+def test_bad_settings(fake, capsys, words, text):
+    assert main(["train", "x", *words.split()]) == 2
+    captured = capsys.readouterr()
+    assert text in captured.err and captured.err.count("\n") == 1
+    assert fake.calls == []
+
+
+def test_existing_run_is_kept_unless_told(fake, capsys, tmp_path):
+    assert main(["train", "x"]) == 0
+    (tmp_path / "runs/x/mine.txt").write_text("notes")
+    capsys.readouterr()
+    assert main(["train", "x"]) == 2
+    message = capsys.readouterr().err
+    assert "--resume" in message and "--overwrite" in message and "runs/x" in message
+    assert (tmp_path / "runs/x/mine.txt").is_file()
+    assert main(["train", "x", "--overwrite"]) == 0
+    assert not (tmp_path / "runs/x/mine.txt").exists()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["x"]
+
+
+def test_earlier_run_comes_back_when_the_new_one_fails(fake, tmp_path):
+    assert main(["train", "x"]) == 0
+    (tmp_path / "runs/x/mine.txt").write_text("notes")
+    fake.raises = ValueError("bad")
+    assert main(["train", "x", "--overwrite"]) == 1
+    assert (tmp_path / "runs/x/mine.txt").read_text() == "notes"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["x"]
+
+
+def test_other_folders_are_never_replaced(fake, capsys, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter.txt").write_text("work")
+    assert main(["train", "x", "--out", "thesis", "--overwrite"]) == 2
+    assert "not a run folder" in capsys.readouterr().err
+    assert (tmp_path / "thesis/chapter.txt").is_file()
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(fake, capsys, json_of):
+    fake.raises_after_saving = KeyboardInterrupt()
+    assert main(["train", "x", "--json"]) == 130
+    captured = capsys.readouterr()
+    summary = json_of(captured.out)
+    assert list(summary) == [*TRAIN_KEYS, "interrupted"] and summary["steps"] == 2
+    assert "lumigraph train --resume --out runs/x" in captured.err
+
+
+def test_resume(fake, capsys):
+    assert main(["train", "x"]) == 0
+    assert main(["train", "--resume", "--out", "runs/x", "--steps", "50"]) == 0
+    assert fake.calls[1][0] == "resume" and fake.calls[1][2:] == (50, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("--resume", "--out"),
+        ("--resume --out r --overwrite", "exclude"),
+        ("--resume --out r --seed 3", "--seed"),
+        ("data --resume --out r", "DATA"),
+        ("--resume --out r --set levels=3", "--set"),
+    ],
+)
+def test_resume_keeps_the_run_as_it_is(fake, capsys, words, text):
+    assert main(["train", *words.split()]) == 2
+    assert text in capsys.readouterr().err and fake.calls == []
+
+
+def test_evaluate(fake, capsys, json_of, tmp_path):
+    main(["train", "x"])
+    capsys.readouterr()
+    assert main(["evaluate", "runs/x", "--json"]) == 0
+    scores = json_of(capsys.readouterr().out)
+    assert list(scores) == SCORE_KEYS and scores["lpips"] is None
+    assert "31.00" in (tmp_path / "runs/x/report.html").read_text()
+
+
+def test_render(fake, capsys, json_of, tmp_path):
+    main(["train", "x"])
+    capsys.readouterr()
+    words = "render runs/x --path orbit --out v.mp4 --width 32 --frames 3 --channels rgb,depth"
+    assert main([*words.split(), "--json"]) == 0
+    result = json_of(capsys.readouterr().out)
+    assert result["out"] == ["v.mp4"] and result["frames"] == 3
+    assert imageio.imread(tmp_path / "v.mp4", plugin="FFMPEG").shape == (3, 24, 64, 3)
+    assert main(words.split()) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*words.split(), "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("--channels rgb,heat", "'heat'"),
+        ("--path circle", "orbit, spiral"),
+        ("--path missing.json", "missing.json"),
+        ("--frames 0", "frames"),
+        ("--width 0", "width"),
+        ("--fps 0", "fps"),
+        ("--out v.gif", ".mp4"),
+    ],
+)
+def test_render_refuses(fake, capsys, words, text):
+    main(["train", "x"])
+    capsys.readouterr()
+    assert main(["render", "runs/x", *words.split()]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_demo(fake, capsys, json_of, tmp_path):
+    assert main(["demo", "--size", "32", "--frames", "4", "--seconds", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json_of(captured.out)
+    expected = {*TRAIN_KEYS, *SCORE_KEYS, "evaluate_seconds", "video", "report"}
+    assert set(result) == expected
+    assert (result["seconds"], result["evaluate_seconds"]) == (2.0, 0.5)
+    assert imageio.imread(result["video"], plugin="FFMPEG").shape == (4, 32, 32, 3)
+    assert "data:video/mp4" in (tmp_path / "runs/demo/report.html").read_text()
+    assert "runs/demo/orbit.mp4" in captured.err
+    assert fake.calls[0][1] == "builtin:object" and fake.calls[0][2].seconds == 1.0
+    assert main(["demo"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--size 4", "--frames 0", "--seconds 0"])
+def test_demo_refuses(fake, capsys, words):
+    assert main(["demo", *words.split()]) == 2
+    assert fake.calls == [] and capsys.readouterr().err.count("\n") == 1
+
+
+def test_inspect(capsys, json_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scene/images").mkdir(parents=True)
+    pose = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 4], [0, 0, 0, 1]]
+    frames = []
+    for index in range(9):
+        imageio.imwrite(tmp_path / f"scene/images/{index}.png", np.full((6, 8, 3), 90, np.uint8))
+        frames.append({"file_path": f"images/{index}.png", "transform_matrix": pose})
+    content = {"fl_x": 8.0, "fl_y": 8.0, "cx": 4, "cy": 3, "w": 8, "h": 6, "frames": frames}
+    (tmp_path / "scene/transforms.json").write_text(json.dumps(content))
+    assert main(["inspect", "scene", "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json_of(captured.out)
+    assert result["images"] == 9 and result["sizes"] == {"8x6": 9}
+    assert result["splits"]["train"] + result["splits"]["test"] == 9
+    assert imageio.imread(result["picture"]).shape[2] in (3, 4)
+    assert "camera models" in captured.err
+    assert main(["inspect", "nowhere"]) == 2
+    assert main(["inspect", "scene", "--out", "x.txt"]) == 2
