@@ -67,22 +67,30 @@ def sample_cells(
 
 
 def update_cells(
-    values: Tensor, cells: Tensor, densities: Tensor, *, decay: float, scale: float
+    values: Tensor,
+    cells: Tensor,
+    densities: Tensor,
+    *,
+    decay: float,
+    scale: float,
+    decay_all: bool = True,
 ) -> None:
-    """Decay all values, then raise those of the cells looked at; in place.
+    """Decay values, then raise those of the cells looked at; in place.
 
     Args:
         values: (K * G^3,) float32; negative ones stay.
         cells: (M,) int32, with repetitions.
         densities: (M,) float32 found there, per grid unit; NaN is passed over.
-        decay: factor on all values.
+        decay: factor on the values before.
         scale: length that turns a density into a value, usually the minimum step.
+        decay_all: of all cells; False: only of the cells looked at, each once. Where a round looks
+            at a small part of the grid, the others would otherwise fade before their turn.
     """
     check_shapes(("cells", cells, "M"), ("densities", densities, "M"))
     check_shapes(("values", values, "_"), ("cells", cells, "_"))
     if not values.is_contiguous() or values.dtype != torch.float32:
         raise InputError("values must be a contiguous float32 tensor, it is changed in place")
-    _update(values, cells.int(), densities.detach().float(), decay, scale)
+    _update(values, cells.int(), densities.detach().float(), decay, scale, decay_all)
 
 
 def occupancy_threshold(
@@ -260,7 +268,7 @@ def _sample_fake(
 
 
 def _update_cpu(
-    values: Tensor, cells: Tensor, densities: Tensor, decay: float, scale: float
+    values: Tensor, cells: Tensor, densities: Tensor, decay: float, scale: float, decay_all: bool
 ) -> None:
     cells, densities = cells.contiguous(), densities.contiguous()
     cpu_library().lg_occupancy_update(
@@ -271,22 +279,26 @@ def _update_cpu(
         ctypes.c_int64(len(cells)),
         ctypes.c_float(decay),
         ctypes.c_float(scale),
+        int(decay_all),
     )
 
 
 def _update_cuda(
-    values: Tensor, cells: Tensor, densities: Tensor, decay: float, scale: float
+    values: Tensor, cells: Tensor, densities: Tensor, decay: float, scale: float, decay_all: bool
 ) -> None:
     cells, densities = cells.contiguous(), densities.contiguous()
-    _launch("occupancy_decay", len(values), values, len(values), float(decay))
-    _launch(
-        *("occupancy_raise", len(cells), values, cells, densities),
-        *(len(cells), len(values), float(scale)),
-    )
+    sizes = (len(cells), len(values))
+    if decay_all:
+        _launch("occupancy_decay", len(values), values, len(values), float(decay))
+    else:
+        before = values.clone()
+        drawn = (values, before, cells, *sizes, float(decay))
+        _launch("occupancy_decay_drawn", len(cells), *drawn)
+    _launch("occupancy_raise", len(cells), values, cells, densities, *sizes, float(scale))
 
 
 def _update_fake(
-    values: Tensor, cells: Tensor, densities: Tensor, decay: float, scale: float
+    values: Tensor, cells: Tensor, densities: Tensor, decay: float, scale: float, decay_all: bool
 ) -> None:
     return None
 
@@ -341,7 +353,7 @@ _sample = operation(
 )
 _update = operation(
     "occupancy_update(Tensor(a!) values, Tensor cells, Tensor densities, float decay, "
-    "float scale) -> ()",
+    "float scale, bool decay_all) -> ()",
     reference=reference.update_cells,
     cpu=_update_cpu,
     cuda=_update_cuda,

@@ -35,12 +35,37 @@ LG_EXPORT void lg_occupancy_sample(const uint8_t* bits, const int64_t* sizes, in
   }
 }
 
-LG_EXPORT void lg_occupancy_update(float* values, const int32_t* cells, const float* densities,
-                                   int64_t cell_count, int64_t samples, float decay, float scale) {
-#pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < cell_count; ++i) values[i] *= values[i] > 0.0f ? decay : 1.0f;
+namespace {
+
+float decayed(float value, float decay) { return value > 0.0f ? value * decay : value; }
+
+bool within(int32_t cell, int64_t cell_count) { return cell >= 0 && cell < cell_count; }
+
+// Decays the cells drawn, each once however often it was drawn.
+void decay_drawn(float* values, const int32_t* cells, int64_t cell_count, int64_t samples,
+                 float decay) {
+  std::vector<float> before(samples);
   for (int64_t i = 0; i < samples; ++i) {
-    if (cells[i] < 0 || cells[i] >= cell_count) continue;
+    before[i] = within(cells[i], cell_count) ? values[cells[i]] : 0.0f;
+  }
+  for (int64_t i = 0; i < samples; ++i) {
+    if (within(cells[i], cell_count)) values[cells[i]] = decayed(before[i], decay);
+  }
+}
+
+}  // namespace
+
+LG_EXPORT void lg_occupancy_update(float* values, const int32_t* cells, const float* densities,
+                                   int64_t cell_count, int64_t samples, float decay, float scale,
+                                   int32_t decay_all) {
+  if (decay_all) {
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < cell_count; ++i) values[i] = decayed(values[i], decay);
+  } else {
+    decay_drawn(values, cells, cell_count, samples, decay);
+  }
+  for (int64_t i = 0; i < samples; ++i) {
+    if (!within(cells[i], cell_count)) continue;
     float& value = values[cells[i]];
     const float candidate = std::min(densities[i] * scale, lg::LARGEST_VALUE);
     if (value >= 0.0f && candidate > value) value = candidate;

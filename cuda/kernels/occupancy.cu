@@ -40,6 +40,18 @@ extern "C" __global__ void occupancy_decay(float* values, int cell_count, float 
 }
 LG_KERNEL(occupancy_decay)
 
+// One thread a sample: decays its cell, once however often it was drawn, because all its threads
+// write the same number. `before` is a copy of the values.
+extern "C" __global__ void occupancy_decay_drawn(float* values, const float* before,
+                                                 const int32_t* cells, int samples,
+                                                 int cell_count, float decay) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= samples || cells[i] < 0 || cells[i] >= cell_count) return;
+  const float value = before[cells[i]];
+  if (value > 0.0f) values[cells[i]] = value * decay;
+}
+LG_KERNEL(occupancy_decay_drawn)
+
 // One thread a sample. Numbers that are not negative compare like their bits; cells marked with a
 // negative value never change, so looking before the atomic is safe.
 extern "C" __global__ void occupancy_raise(float* values, const int32_t* cells,

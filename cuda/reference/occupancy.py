@@ -7,7 +7,7 @@ Each cell holds a value, about the optical thickness of one step through the den
 it lately; a negative one marks a cell that no camera sees. A round of upkeep is: draw cells and a
 place in each, ask the field for the density there, then
 
-    value = value * decay, for all cells
+    value = value * decay, for all cells or (where few are drawn at a time) for those drawn, once
     value = max(value, min(density * scale, 1e4)), for the cells drawn; NaN is passed over
 
 both for values that are not negative. A cell is occupied where its value is above a threshold, or
@@ -72,14 +72,21 @@ def _places(cells: Tensor, resolution: int, seed: int, index: Tensor) -> Tensor:
 
 
 def update_cells(
-    values: Tensor, cells: Tensor, densities: Tensor, decay: float, scale: float
+    values: Tensor,
+    cells: Tensor,
+    densities: Tensor,
+    decay: float,
+    scale: float,
+    decay_all: bool,
 ) -> None:
-    """Decay all values and raise those of `cells`, in place."""
+    """Decay values and raise those of `cells`, in place."""
     candidate = (densities.nan_to_num(nan=0.0) * scale).clamp(0, LARGEST_VALUE)
     within = (cells >= 0) & (cells < len(values))
     best = torch.zeros_like(values)
     best.scatter_reduce_(0, cells[within].long(), candidate[within].to(values.dtype), "amax")
-    values.copy_(torch.where(values < 0, values, torch.maximum(values * decay, best)))
+    factor = torch.full_like(values, decay if decay_all else 1.0)
+    factor[cells[within].long()] = decay
+    values.copy_(torch.where(values < 0, values, torch.maximum(values * factor, best)))
 
 
 def pool_cascade(finer: Tensor) -> Tensor:
