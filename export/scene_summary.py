@@ -17,8 +17,7 @@ from lumigraph.core import CameraModel, Scene
 _MOST_POINTS = 4000
 _MOST_FRUSTA = 200
 """More points or cameras than these are thinned out in the picture, evenly."""
-_EDGES = ((0, 1), (0, 2), (0, 4), (1, 3), (1, 5), (2, 3), (2, 6), (3, 7), (4, 5), (4, 6), (5, 7))
-_EDGES += ((6, 7),)
+_EDGES = [(i, i | bit) for i in range(8) for bit in (1, 2, 4) if not i & bit]
 """Edges of a cube whose corners are numbered by their bits."""
 
 

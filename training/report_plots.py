@@ -76,7 +76,7 @@ def _svg(figure: Figure) -> str:
     """The drawing as an `<svg>` element; its size comes from the page."""
     target = io.StringIO()
     # Without a fixed salt the ids inside differ from run to run; without a date, so do not files.
-    settings: dict[str, Any] = {"svg.hashsalt": "lumigraph", "svg.fonttype": "path"}
+    settings: Any = {"svg.hashsalt": "lumigraph", "svg.fonttype": "path"}
     with matplotlib.rc_context(settings):
         FigureCanvasSVG(figure).print_svg(target, metadata={"Date": None, "Creator": None})
     text = target.getvalue()

@@ -24,8 +24,9 @@ SUMMARY_KEYS = (
 """What `--json` prints, in this order."""
 
 
-_FIXED = ("data", "method", "preset", "device", "seed", "image_scale", "split_every")
-_FIXED += ("exposure", "pose_refinement", "tensorboard", "set")
+_SETTINGS = ("device", "seed", "image_scale", "split_every", "exposure", "pose_refinement")
+"""Options that are settings of the same name."""
+_FIXED = ("data", "method", "preset", *_SETTINGS, "tensorboard", "set")
 """What a run keeps from its start: not to be given with --resume."""
 
 
@@ -160,8 +161,7 @@ def _data(arguments: Arguments) -> str:
 def _config(arguments: Arguments) -> Any:
     from lumigraph import training
 
-    chosen = ("steps", "seconds", "device", "seed", "image_scale", "split_every")
-    chosen += ("exposure", "pose_refinement", "tensorboard")
+    chosen = ("steps", "seconds", "tensorboard", *_SETTINGS)
     overrides = {name: getattr(arguments, name) for name in chosen}
     overrides.update(_settings(arguments.set))
     return training.train_config(arguments.method, arguments.preset, **overrides)
