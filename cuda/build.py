@@ -27,11 +27,13 @@ SOURCES = Path(__file__).parent
 
 # No -ffast-math: g++ before 13 then links start-up code that switches denormals off for the
 # whole process. The single flags below give the same vectorisation.
-CPU_FLAGS = (
-    "-std=c++17 -O3 -fPIC -fopenmp -fvisibility=hidden -fno-math-errno -fno-trapping-math "
-    "-fno-signed-zeros -Wno-psabi"
-).split()
-EMULATOR_FLAGS = "-std=c++17 -O1 -fPIC -DLG_EMU -Wno-psabi -Wno-ignored-attributes".split()
+CPU_FLAGS = [
+    *["-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-Wno-psabi"],
+    *["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"],
+]
+EMULATOR_FLAGS = [
+    *["-std=c++17", "-O1", "-fPIC", "-DLG_EMU", "-Wno-psabi", "-Wno-ignored-attributes"],
+]
 
 
 @functools.cache

@@ -115,7 +115,7 @@ def _cpu_table(
 ) -> Tensor:
     x, gradient, features = x.contiguous(), _plain(gradient), gradient.shape[1] // len(levels)
     direction = None if direction is None else _plain(direction)
-    out = x.new_zeros(entries, features)
+    out = x.new_empty(entries, features)
     sizes = _sizes(x, levels, features, smooth)
     _call("lg_grid_backward_table", x, direction, gradient, levels, out, sizes=sizes)
     return out

@@ -1,0 +1,175 @@
+"""What runs where, and why not faster: builds the kernels and checks every operation against its
+torch twin on small input."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lumigraph.core.errors import BackendError
+
+from .build import build_cpu_library, build_cubin, cpu_library, host_compiler, kernel_files
+from .compositing import composite
+from .dispatch import backend_for, backend_override
+from .grid import GridLayout, grid_encode
+from .harmonics import harmonics_encode
+from .marching import MarchGrid, march_rays
+from .mlp import mlp, mlp_weight_count
+from .nvrtc import nvrtc_version
+from .runtime import device_architecture
+
+OK, SLOWER, FAILED = "ok", "slower", "failed"
+TOLERANCE_CPU, TOLERANCE_GPU = 1e-4, 2e-2  # relative; a GPU computes networks in half precision
+POINTS = 257
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report."""
+
+    name: str
+    status: str
+    """"ok", "slower" (works, and could be faster: `detail` says how) or "failed"."""
+    detail: str
+
+
+def report() -> list[Row]:
+    """All checks, in the order in which they are worth reading. Takes seconds on first use."""
+    rows = [
+        Row("python", OK, f"{platform.python_version()}, torch {torch.__version__}"),
+        _cpu_row(),
+        _gpu_row(),
+    ]
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for device in devices:
+        rows += _operation_rows(torch.device(device))
+    return rows
+
+
+def _cpu_row() -> Row:
+    begin = time.perf_counter()
+    try:
+        build_cpu_library()
+        cpu_library()
+    except BackendError as error:
+        return Row("cpu kernels", SLOWER, f"torch twins are used: {error}")
+    seconds = time.perf_counter() - begin
+    threads = torch.get_num_threads()
+    built = "from the cache" if seconds < 1 else f"compiled in {seconds:.1f} s"
+    compiler = os.path.basename(host_compiler())
+    return Row("cpu kernels", OK, f"{built} with {compiler}, {threads} threads")
+
+
+def _gpu_row() -> Row:
+    if not torch.cuda.is_available():
+        hint = "torch has no CUDA support" if torch.version.cuda is None else "none was found"
+        return Row("gpu", SLOWER, f"no NVIDIA GPU in use ({hint}); everything runs on the CPU")
+    try:
+        major, minor = nvrtc_version()
+        begin = time.perf_counter()
+        for file in kernel_files():
+            build_cubin(file, device_architecture(0))
+    except BackendError as error:
+        return Row("gpu", FAILED, str(error))
+    seconds = time.perf_counter() - begin
+    name = torch.cuda.get_device_name(0)
+    detail = f"{name}, {device_architecture(0)}, NVRTC {major}.{minor}, kernels in {seconds:.2f} s"
+    return Row("gpu", OK, detail)
+
+
+def _operation_rows(device: torch.device) -> list[Row]:
+    try:
+        backend = backend_for(device)
+    except BackendError as error:
+        return [Row(f"operations on {device.type}", FAILED, str(error))]
+    return [
+        _check(f"{name} on {device.type}", run, device, backend) for name, run in CHECKS.items()
+    ]
+
+
+def _check(
+    name: str, run: Callable[[torch.device], Tensor], device: torch.device, kind: str
+) -> Row:
+    begin = time.perf_counter()
+    try:
+        found = run(device).double()
+        with backend_override("torch"):
+            wanted = run(device).double()
+    except Exception as error:  # a report says what is broken instead of breaking
+        return Row(name, FAILED, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
+    seconds = time.perf_counter() - begin
+    if found.shape != wanted.shape:
+        return Row(name, FAILED, f"shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
+    error = float((found - wanted).norm() / wanted.norm().clamp_min(1e-12))
+    tolerance = TOLERANCE_GPU if device.type == "cuda" else TOLERANCE_CPU
+    status = OK if error <= tolerance else FAILED
+    if status == OK and kind == "torch":
+        status = SLOWER
+    return Row(name, status, f"{kind}, differs from torch by {error:.1e}, {seconds:.2f} s")
+
+
+def _random(*shape: int, device: torch.device) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(len(shape))).to(device)
+
+
+def _gradients(value: Tensor, *leaves: Tensor) -> Tensor:
+    found = torch.autograd.grad(value.float().square().sum(), leaves)
+    return torch.cat([value.detach().float().flatten(), *[g.float().flatten() for g in found]])
+
+
+def _grid(device: torch.device) -> Tensor:
+    layout = GridLayout(levels=4, features=2, log2_table_size=10)
+    table = _random(layout.entries, 2, device=device).requires_grad_()
+    x = _random(POINTS, 3, device=device).requires_grad_()
+    return _gradients(grid_encode(x, table, layout), table, x)
+
+
+def _mlp(device: torch.device) -> Tensor:
+    widths = (32, 64, 64, 16)
+    weights = (_random(mlp_weight_count(widths), device=device) - 0.5).mul(0.3).requires_grad_()
+    x = _random(POINTS, 32, device=device).requires_grad_()
+    return _gradients(mlp(x, weights, widths), weights, x)
+
+
+def _harmonics(device: torch.device) -> Tensor:
+    directions = torch.nn.functional.normalize(_random(POINTS, 3, device=device) - 0.4, dim=1)
+    directions.requires_grad_()
+    return _gradients(harmonics_encode(directions), directions)
+
+
+def _march(device: torch.device) -> Tensor:
+    bits = torch.full((32**3 // 8,), 255, dtype=torch.uint8, device=device)
+    coarse = torch.ones(4**3, dtype=torch.uint8, device=device)
+    grid = MarchGrid(bits, coarse, 32, 1, 0.02, 0.02, 0.0)
+    origins = _random(POINTS, 3, device=device) - torch.tensor([0.0, 0.0, 2.0], device=device)
+    directions = torch.tensor([[0.0, 0.0, 1.0]], device=device).expand(POINTS, 3).contiguous()
+    samples = march_rays(origins, directions, grid, jitter=None, max_samples=2**16)
+    return torch.cat([samples.positions.flatten(), samples.ray_offsets.float().flatten()])
+
+
+def _composite(device: torch.device) -> Tensor:
+    rays, each = 16, 16
+    count = rays * each
+    density = _random(count, device=device).mul(5).requires_grad_()
+    color = _random(count, 3, device=device).requires_grad_()
+    steps = torch.full((count,), 0.05, device=device)
+    distances = torch.arange(each, device=device).mul(0.05).repeat(rays)
+    starts = torch.arange(rays, dtype=torch.int32, device=device) * each
+    offsets = torch.stack([starts, torch.full_like(starts, each)], dim=1)
+    result = composite(density, color, distances, steps, offsets)
+    return _gradients(result.color, density, color)
+
+
+CHECKS: dict[str, Callable[[torch.device], Tensor]] = {
+    "grid encoding": _grid,
+    "network": _mlp,
+    "harmonics": _harmonics,
+    "ray marching": _march,
+    "compositing": _composite,
+}

@@ -1,0 +1,56 @@
+"""What other rooms call: every operation under one roof."""
+
+from .compositing import Composite, composite
+from .grid import grid_encode
+from .grid_layout import GridLayout
+from .harmonics import harmonics_encode
+from .marching import MarchedSamples, MarchGrid, full_grid, march_rays, march_rays_padded
+from .mlp import mlp, mlp_weight_count
+from .occupancy import (
+    occupancy_threshold,
+    pack_cells,
+    pinhole_projection,
+    sample_cells,
+    update_cells,
+    visible_cells,
+)
+from .optimizer import adam_step_, ema_step_
+from .volume_step import (
+    GridNetworks,
+    LossSettings,
+    VolumeGradients,
+    VolumePixels,
+    VolumeSettings,
+    volume_render,
+    volume_train,
+)
+
+__all__ = [
+    "Composite",
+    "GridLayout",
+    "GridNetworks",
+    "LossSettings",
+    "MarchGrid",
+    "MarchedSamples",
+    "VolumeGradients",
+    "VolumePixels",
+    "VolumeSettings",
+    "adam_step_",
+    "composite",
+    "ema_step_",
+    "full_grid",
+    "grid_encode",
+    "harmonics_encode",
+    "march_rays",
+    "march_rays_padded",
+    "mlp",
+    "mlp_weight_count",
+    "occupancy_threshold",
+    "pack_cells",
+    "pinhole_projection",
+    "sample_cells",
+    "update_cells",
+    "visible_cells",
+    "volume_render",
+    "volume_train",
+]

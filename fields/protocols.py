@@ -1,0 +1,47 @@
+"""What renderers may ask of a field. A renderer names the protocol that it takes and imports
+nothing else from this room.
+
+Grid space: the cube `bounds` of a scene is the unit cube, p = (x - lower) / side; cascade k of a
+scene with surroundings is the cube of side 2^k about (0.5, 0.5, 0.5). Directions stay unit
+vectors, distances are divided by the side.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from lumigraph.cuda.volume_step import GridNetworks
+
+
+@runtime_checkable
+class VolumeField(Protocol):
+    """Density and color at points."""
+
+    @property
+    def bounds(self) -> Tensor:
+        """(2, 3): lower and upper corner of the region of interest, a cube, in scene units."""
+
+    @property
+    def cascades(self) -> int:
+        """The field is defined on the cube of side 2^(cascades - 1) in grid space."""
+
+    def density(self, positions: Tensor) -> Tensor:
+        """(M, 3) in grid space -> (M,) density per grid unit, >= 0."""
+
+    def query(self, positions: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, 3) in grid space and (M, 3) unit -> density (M,) and sRGB color (M, 3) in [0, 1]."""
+
+    def networks(self) -> GridNetworks | None:
+        """The parts for fused kernels, or None when the field is of another make."""
+
+
+def to_grid_space(points: Tensor, bounds: Tensor) -> Tensor:
+    """Scene coordinates (..., 3) -> grid space.
+
+    Example:
+        >>> to_grid_space(torch.zeros(3), torch.tensor([[-1.0] * 3, [1.0] * 3]))
+        tensor([0.5000, 0.5000, 0.5000])
+    """
+    return (points - bounds[0]) / (bounds[1, 0] - bounds[0, 0])

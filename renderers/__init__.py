@@ -1,0 +1,6 @@
+"""Fields and cameras to frames."""
+
+from .occupancy import OccupancyGrid
+from .volume import Cancelled, RayColors, VolumeRenderer
+
+__all__ = ["Cancelled", "OccupancyGrid", "RayColors", "VolumeRenderer"]

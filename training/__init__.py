@@ -1,0 +1,64 @@
+"""Training: configuration, trainer, run folders, evaluation. Names load on first use, so that
+settings and events can be read without torch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import PRESETS, TrainConfig, config_from_dict, train_config
+    from .evaluation import evaluate
+    from .events import (
+        CheckpointEvent,
+        Event,
+        FinishedEvent,
+        Listener,
+        MessageEvent,
+        StepEvent,
+        ViewEvent,
+    )
+    from .run import Model, Run
+    from .trainer import resume, train
+
+_PLACES = {
+    "config": ("PRESETS", "TrainConfig", "config_from_dict", "train_config"),
+    "events": (
+        "CheckpointEvent",
+        "Event",
+        "FinishedEvent",
+        "Listener",
+        "MessageEvent",
+        "StepEvent",
+        "ViewEvent",
+    ),
+    "evaluation": ("evaluate",),
+    "run": ("Model", "Run"),
+    "trainer": ("resume", "train"),
+}
+_MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "PRESETS",
+    "CheckpointEvent",
+    "Event",
+    "FinishedEvent",
+    "Listener",
+    "MessageEvent",
+    "Model",
+    "Run",
+    "StepEvent",
+    "TrainConfig",
+    "ViewEvent",
+    "config_from_dict",
+    "evaluate",
+    "resume",
+    "train",
+    "train_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

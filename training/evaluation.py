@@ -1,0 +1,112 @@
+"""Scores of a run on its held-out views, with a named protocol stored beside the numbers."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lumigraph.core import Scene
+from lumigraph.core.errors import ConfigError, DataError
+
+from .events import Listener, ViewEvent
+from .files import write_json
+from .metrics import lpips_function, psnr, ssim
+from .pictures import write_image
+from .run import Run
+
+SIGNIFICANT = 6
+
+
+def background_color(scene: Scene) -> Tensor:
+    """What images with alpha are judged over: white unless the scene says black."""
+    return torch.zeros(3) if scene.background == "black" else torch.ones(3)
+
+
+def truth_image(scene: Scene, index: int) -> Tensor:
+    """(H, W, 3) float in [0, 1]; images with alpha lie over the scene's background."""
+    if scene.images is None:
+        raise DataError(f"{scene.source}: has no images to compare with")
+    image = scene.images.load(index).float() / 255
+    if image.shape[2] == 3:
+        return image
+    return torch.lerp(
+        background_color(scene).expand_as(image[..., :3]), image[..., :3], image[..., 3:]
+    )
+
+
+def protocol_name(scene: Scene, split: str) -> str:
+    """How the scores were made, in words that can be compared."""
+    shade = "black" if scene.background == "black" else "white"
+    over = f"over {shade}" if scene.has_alpha else "no alpha"
+    return f"{split} split, {over}, sRGB in [0, 1], mean over views"
+
+
+def evaluate(
+    run: Run, *, split: str = "test", device: str | None = None, on_event: Listener | None = None
+) -> dict[str, Any]:
+    """Render a split and score it; writes `evaluate.json` and `renders/<split>/`.
+
+    Args:
+        split: which cameras; held-out views are "test".
+        device: where to render; None takes the configuration's.
+
+    Returns:
+        run, protocol, views, psnr (dB), ssim, lpips (None where its weights are missing),
+        seconds of rendering, and per_view.
+
+    Raises:
+        DataError: no such split, or no images.
+    """
+    scene = run.scene()
+    if split not in scene.splits:
+        raise ConfigError(f"split {split!r}: unknown, the scene has {', '.join(scene.splits)}")
+    indices = scene.split(split).tolist()
+    model = run.model(device)
+    rows, spent = [], 0.0
+    for place, index in enumerate(indices):
+        begin = time.perf_counter()
+        frame = model.render(scene.cameras[index])
+        spent += time.perf_counter() - begin
+        truth = truth_image(scene, index)
+        prediction = frame.color.clamp(0, 1)
+        folder = run.path / "renders" / split
+        pictures = {"prediction": prediction, "truth": truth, "depth": frame.channel("depth")}
+        for name, picture in pictures.items():
+            write_image(folder / f"{place:03d}_{name}.png", picture)
+        rows.append({"view": place, "image": _name(scene, index), **_scores(prediction, truth)})
+        if on_event is not None:
+            on_event(ViewEvent(place, len(indices), rows[-1]["psnr"]))
+    result = {
+        "run": str(run.path),
+        "protocol": protocol_name(scene, split),
+        "views": len(rows),
+        **{name: _mean([row[name] for row in rows]) for name in ("psnr", "ssim", "lpips")},
+        "seconds": round(spent, 3),
+    }
+    write_json(Path(run.path) / "evaluate.json", {**result, "per_view": rows})
+    run.add_timing("evaluate", spent)
+    return {**result, "per_view": rows}
+
+
+def _name(scene: Scene, index: int) -> str:
+    assert scene.images is not None
+    return scene.images.name(index)
+
+
+def _scores(prediction: Tensor, truth: Tensor) -> dict[str, float | None]:
+    lpips = lpips_function()
+    return {
+        "psnr": round(psnr(prediction, truth), SIGNIFICANT),
+        "ssim": round(ssim(prediction, truth), SIGNIFICANT),
+        "lpips": None if lpips is None else round(lpips(prediction, truth), SIGNIFICANT),
+    }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return round(sum(known) / len(known), SIGNIFICANT) if known else None

@@ -1,0 +1,350 @@
+"""Method `nerf`: a grid radiance field trained on random pixels (Instant-NGP, Mueller et al. 2022).
+
+The usual step is one fused operation (`cuda.volume_step`). Pose refinement and foreign back ends
+need gradients by the rays or other samplers: they take the renderer's autograd path.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lumigraph.core import Cameras, Scene
+from lumigraph.core.transforms import se3_exp
+from lumigraph.cuda.optimizer import adam_step_
+from lumigraph.cuda.volume_step import LossSettings, VolumeSettings, volume_train
+from lumigraph.fields import DenseGridField, HashGridField, to_grid_space
+from lumigraph.renderers import OccupancyGrid, VolumeRenderer
+
+from .config import TrainConfig
+from .pixels import PixelSampler, RayBatch
+
+FIRST_RAYS = 512
+MOST_RAYS = 2**18
+EARLY_STEPS = 512  # while the grid is still filling, old values fade fast
+EARLY_DECAY = 0.6
+SYNC_STEPS = 8  # a GPU is asked for its sample count this often
+HUBER_DELTA = 0.1
+ADAM_BETAS = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did; tensors stay on the device until somebody reads them."""
+
+    loss: Tensor
+    squared_error: Tensor
+    rays: int
+    samples: Tensor
+
+
+class ExposureTable(nn.Module):
+    """Log gain per training image and channel; its mean over images is kept at zero, because a
+    common gain cannot be told from the scene's own brightness."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__()
+        self.log_gain = nn.Parameter(torch.zeros(images, 3))
+
+    def forward(self, places: Tensor) -> Tensor:
+        return torch.exp(self.log_gain[places])
+
+    def center(self) -> None:
+        with torch.no_grad():
+            self.log_gain -= self.log_gain.mean(dim=0)
+
+
+class PoseTable(nn.Module):
+    """A small rigid motion per training camera, applied on the left in grid units."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__()
+        self.motion = nn.Parameter(torch.zeros(images, 6))
+
+    def forward(self, origins: Tensor, directions: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        matrix = se3_exp(self.motion[places])
+        rotation, shift = matrix[:, :3, :3], matrix[:, :3, 3]
+        # turning about the middle of the scene, not about a corner of grid space
+        moved = (rotation @ (origins - 0.5)[..., None])[..., 0] + 0.5 + shift
+        return moved, (rotation @ directions[..., None])[..., 0]
+
+
+def build_field(scene: Scene, config: TrainConfig) -> HashGridField:
+    """The field that a configuration asks for, with initial weights."""
+    make: type[HashGridField] = HashGridField if config.field == "hash" else DenseGridField
+    return make(
+        scene.bounds,
+        levels=config.levels,
+        features=config.features,
+        log2_table_size=config.log2_table_size,
+        base_resolution=config.base_resolution,
+        max_resolution=config.max_resolution,
+        aabb_scale=scene.aabb_scale,
+        hidden_width=config.hidden_width,
+        density_layers=config.density_layers,
+        color_layers=config.color_layers,
+        seed=config.seed,
+    )
+
+
+def build_occupancy(scene: Scene, config: TrainConfig) -> OccupancyGrid:
+    return OccupancyGrid(
+        resolution=config.grid_resolution,
+        cascades=int(math.log2(scene.aabb_scale)) + 1,
+        march_steps=config.march_steps,
+    )
+
+
+def build_renderer(scene: Scene, config: TrainConfig, occupancy: OccupancyGrid) -> VolumeRenderer:
+    shade = 0.0 if scene.background in (None, "black") else 1.0
+    return VolumeRenderer(
+        occupancy,
+        background=torch.full((3,), shade),
+        near=scene.near / scene.side,
+        sampler=config.sampler,
+    )
+
+
+class NerfMethod:
+    """One radiance field in training.
+
+    Args:
+        scene: with images and a split "train".
+        config: settings.
+        device: where to train.
+    """
+
+    def __init__(self, scene: Scene, config: TrainConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        train = scene.split("train")
+        self.field = build_field(scene, config).to(device)
+        self.occupancy = build_occupancy(scene, config).to(device)
+        self.occupancy.mark_unseen(scene.cameras[train], scene.bounds)
+        self.renderer = build_renderer(scene, config, self.occupancy).to(device)
+        self.sampler = PixelSampler(
+            scene,
+            train,
+            budget_bytes=int(config.image_budget_gib * 2**30),
+            random_background=config.random_background,
+            device=device,
+            seed=config.seed,
+        )
+        self.exposure = ExposureTable(len(train)).to(device) if config.exposure else None
+        self.poses = PoseTable(len(train)).to(device) if config.pose_refinement else None
+        self._generator = torch.Generator().manual_seed(config.seed + 1)
+        self._parameters = [self.field.table, self.field.density_weights, self.field.color_weights]
+        self._gradients = [torch.zeros_like(p) for p in self._parameters]
+        self._moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self._parameters]
+        self._small = self._small_optimizer()
+        self._skipped = torch.zeros(1, dtype=torch.int32, device=device)
+        self._rays = FIRST_RAYS if device.type == "cpu" else 8 * FIRST_RAYS
+
+    def _small_optimizer(self) -> torch.optim.Adam | None:
+        groups: list[dict[str, Any]] = []
+        if self.exposure is not None:
+            groups.append({"params": [self.exposure.log_gain], "lr": 1e-3})
+        if self.poses is not None:
+            rate = self.config.pose_learning_rate
+            groups.append({"params": [self.poses.motion], "lr": rate})
+        for group in groups:
+            group["base_rate"] = group["lr"]
+        return torch.optim.Adam(groups, eps=1e-15) if groups else None
+
+    @property
+    def rays(self) -> int:
+        """Rays of the next step."""
+        return self._rays
+
+    def step(self, step: int, rate: float) -> StepResult:
+        """Train on one batch.
+
+        Args:
+            step: steps done before.
+            rate: factor on all learning rates.
+        """
+        self._update_occupancy(step)
+        batch = self.sampler.sample(self._rays, step)
+        fused = self.poses is None and self.config.sampler == "lumigraph"
+        result = self._fused_step(batch) if fused else self._autograd_step(batch)
+        self._optimize(step, rate)
+        self._adapt(step, result.samples)
+        return result
+
+    def _update_occupancy(self, step: int) -> None:
+        early = step < EARLY_STEPS
+        if step % (4 if step < 256 else 16):
+            return
+        every_cell = step == 0
+        self.occupancy.update(
+            self.field.density,
+            count=self.occupancy.cell_count if every_cell else self.config.occupancy_samples,
+            decay=EARLY_DECAY if early else self.config.occupancy_decay,
+            generator=self._generator,
+            every_cell=every_cell,
+        )
+
+    def _loss_settings(self) -> LossSettings:
+        delta = HUBER_DELTA if self.config.loss == "huber" else 0.0
+        return LossSettings(delta, self.config.distortion_weight)
+
+    def _fused_step(self, batch: RayBatch) -> StepResult:
+        gain = None if self.exposure is None else self.exposure(batch.image_places)
+        settings = VolumeSettings(
+            near=self.renderer.near, capacity=self.config.batch_samples * 5 // 4
+        )
+        out = volume_train(
+            self.field.networks(),
+            self.occupancy.march_grid,
+            batch.origins,
+            batch.directions,
+            batch.target,
+            (self._gradients[0], self._gradients[1], self._gradients[2]),
+            jitter=batch.jitter,
+            background=batch.background,
+            weight=batch.weight,
+            gain=None if gain is None else gain.detach(),
+            loss=self._loss_settings(),
+            settings=settings,
+        )
+        color = out.pixels.color
+        if gain is not None:
+            gain.backward(out.gain)
+            color = color * gain.detach()
+        error = torch.nn.functional.mse_loss(color, batch.target)
+        return StepResult(out.loss, error, len(batch.target), out.pixels.counts.sum())
+
+    def _autograd_step(self, batch: RayBatch) -> StepResult:
+        origins, directions = batch.origins, batch.directions
+        if self.poses is not None:
+            origins, directions = self.poses(origins, directions, batch.image_places)
+        out = self.renderer.render_rays(
+            self.field,
+            origins,
+            directions,
+            jitter=batch.jitter,
+            background=batch.background,
+            max_samples=4 * self.config.batch_samples,
+            distortion=self.config.distortion_weight > 0,
+        )
+        color = out.color
+        if self.exposure is not None:
+            color = color * self.exposure(batch.image_places)
+        weight = 1.0 if batch.weight is None else batch.weight[:, None]
+        error = color - batch.target
+        if self.config.loss == "huber":
+            value = nn.functional.huber_loss(
+                color, batch.target, reduction="none", delta=HUBER_DELTA
+            )
+            loss = (value / HUBER_DELTA * weight).mean()
+        else:
+            loss = (error**2 * weight).mean()
+        if out.distortion is not None:
+            loss = loss + self.config.distortion_weight * out.distortion.mean()
+        loss.backward()
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            if parameter.grad is not None:
+                gradient += parameter.grad
+                parameter.grad = None
+        return StepResult(loss.detach(), (error.detach() ** 2).mean(), len(error), out.sample_count)
+
+    def _optimize(self, step: int, rate: float) -> None:
+        config = self.config
+        for place, (parameter, gradient) in enumerate(
+            zip(self._parameters, self._gradients, strict=True)
+        ):
+            adam_step_(
+                parameter.detach(),
+                gradient,
+                *self._moments[place],
+                step=step + 1,
+                learning_rate=config.learning_rate * rate,
+                beta1=ADAM_BETAS[0],
+                beta2=ADAM_BETAS[1],
+                weight_decay=config.weight_decay if place else 0.0,
+                skip_zero=place == 0,
+                bad_count=self._skipped,
+            )
+        if self._small is not None:
+            for group in self._small.param_groups:
+                group["lr"] = group["base_rate"] * rate
+            self._small.step()
+            self._small.zero_grad(set_to_none=True)
+            if self.exposure is not None:
+                self.exposure.center()
+
+    def _adapt(self, step: int, samples: Tensor) -> None:
+        """Choose the number of rays so that the next batch has about `batch_samples`."""
+        if self.device.type != "cpu" and step % SYNC_STEPS and step > 4 * SYNC_STEPS:
+            return
+        wanted = self._rays * min(2.0, self.config.batch_samples / max(int(samples), 1))
+        self._rays = int(min(max(wanted, 128), MOST_RAYS))
+
+    def bad_gradients(self) -> int:
+        """Gradient entries that were not finite so far; they were left out."""
+        return int(self._skipped)
+
+    def state(self) -> dict[str, Tensor]:
+        """Live tensors of everything that training changes, by name."""
+        state = {f"field.{name}": value for name, value in self.field.state_dict().items()}
+        state |= {f"occupancy.{name}": v for name, v in self.occupancy.state_dict().items()}
+        for place, moments in enumerate(self._moments):
+            state |= {f"optimizer.{place}.{k}": m for k, m in enumerate(moments)}
+        for name, module in (("exposure", self.exposure), ("poses", self.poses)):
+            if module is not None:
+                state |= {f"{name}.{key}": v for key, v in module.state_dict().items()}
+        return state
+
+    def random_state(self) -> dict[str, Tensor]:
+        return {
+            "random.pixels": self.sampler.state(),
+            "random.occupancy": self._generator.get_state(),
+        }
+
+    def small_state(self) -> dict[str, Tensor]:
+        """Adam's moments of exposures and poses."""
+        if self._small is None:
+            return {}
+        found = self._small.state_dict()["state"]
+        return {
+            f"small.{place}.{key}": torch.as_tensor(value)
+            for place, values in found.items()
+            for key, value in values.items()
+        }
+
+    def restore(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+        """Go on from a checkpoint whose `state` was already copied."""
+        self.sampler.set_state(tensors["random.pixels"])
+        self._generator.set_state(tensors["random.occupancy"].cpu())
+        self._rays = int(header["rays"])
+        self._skipped.fill_(int(header["bad_gradients"]))
+        self.occupancy.refresh()
+        if self._small is not None:
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, value in tensors.items():
+                if name.startswith("small."):
+                    _, place, key = name.split(".", 2)
+                    state.setdefault(int(place), {})[key] = value
+            whole = self._small.state_dict()
+            self._small.load_state_dict({**whole, "state": state})
+
+    def header(self) -> dict[str, Any]:
+        """JSON values that `restore` needs besides tensors."""
+        return {"rays": self._rays, "bad_gradients": self.bad_gradients()}
+
+
+def refined_cameras(poses: PoseTable, cameras: Cameras, bounds: Tensor) -> Cameras:
+    """Training cameras with the learnt corrections, back in the scene frame."""
+    side = float(bounds[1, 0] - bounds[0, 0])
+    places = torch.arange(len(cameras), device=cameras.device)
+    moved = cameras.camera_to_world.clone()
+    with torch.no_grad():
+        origins = to_grid_space(cameras.positions, bounds)
+        new_origins, _ = poses(origins, cameras.forwards, places)
+        axes = [poses(origins, moved[:, :3, k], places)[1] for k in range(3)]
+    moved[:, :3, :3] = torch.stack(axes, dim=-1)
+    moved[:, :3, 3] = new_origins * side + bounds[0]
+    return cameras.with_poses(moved)

@@ -1,0 +1,153 @@
+"""The run folder, the unit that users keep:
+
+config.yaml    settings                    metrics.jsonl   a line each few steps
+scene.json     where the data came from    train.json      summary of training
+checkpoints/   step-*.safetensors          evaluate.json   scores on the test views
+renders/       pictures                    timings.json    seconds per stage
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lumigraph import datasets
+from lumigraph.core import Cameras, Frame, Scene
+from lumigraph.core.devices import choose_device
+from lumigraph.core.errors import DataError
+from lumigraph.fields import HashGridField
+from lumigraph.renderers import VolumeRenderer
+
+from .checkpoint import copy_state, load_checkpoint
+from .config import TrainConfig, config_from_dict
+from .files import newest_checkpoint, read_json, read_yaml, write_json
+from .nerf import build_field, build_occupancy, build_renderer
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained field with its renderer."""
+
+    field: HashGridField
+    renderer: VolumeRenderer
+    device: torch.device
+
+    def render(
+        self, cameras: Cameras, *, channels: Sequence[str] = ("color", "opacity", "depth")
+    ) -> Frame:
+        """Picture of one camera (a batch of length 1), on the CPU.
+
+        Args:
+            channels: with "normal", normals are computed too, which takes about twice as long.
+        """
+        frame = self.renderer.render(
+            self.field, cameras.to(self.device), normals="normal" in channels
+        )
+        return frame.to("cpu")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that exists. Open with `Run.open`."""
+
+    path: Path
+    config: TrainConfig
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Read the settings of a run.
+
+        Raises:
+            DataError: no such folder. ConfigError: `config.yaml` is missing or has errors.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such run folder; train one with: lumigraph train")
+        file = folder / "config.yaml"
+        return cls(folder, config_from_dict(read_yaml(file), str(file)))
+
+    def scene(self) -> Scene:
+        """The data that the run was trained on, loaded once.
+
+        Raises:
+            DataError: the data is not where it was.
+        """
+        return _load_scene(self.path, self.config)
+
+    def model(self, device: str | None = None) -> Model:
+        """The newest checkpoint, ready to render.
+
+        Args:
+            device: "cpu", "cuda" or "auto"; None takes that of the configuration.
+        """
+        chosen = choose_device(device or self.config.device)
+        path = newest_checkpoint(self.path)
+        tensors, _ = load_checkpoint(path)
+        scene = self.scene()
+        field = build_field(scene, self.config)
+        occupancy = build_occupancy(scene, self.config)
+        state = {f"field.{name}": value for name, value in field.state_dict().items()}
+        state |= {f"occupancy.{name}": v for name, v in occupancy.state_dict().items()}
+        copy_state(state, tensors, path)
+        occupancy.refresh()
+        renderer = build_renderer(scene, self.config, occupancy.to(chosen)).to(chosen)
+        return Model(field.to(chosen), renderer, chosen)
+
+    def train_summary(self) -> dict[str, Any]:
+        """What training reported: `train.json`."""
+        return dict(read_json(self.path / "train.json"))
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """Scores of the last evaluation, or None."""
+        file = self.path / "evaluate.json"
+        return dict(read_json(file)) if file.is_file() else None
+
+    def add_timing(self, stage: str, seconds: float) -> None:
+        """Note how long a stage took."""
+        file = self.path / "timings.json"
+        timings = read_json(file) if file.is_file() else {}
+        write_json(file, {**timings, stage: round(seconds, 3)})
+
+
+def scene_record(scene: Scene) -> dict[str, Any]:
+    """What `scene.json` keeps: enough to find the data again and to go back to its own frame."""
+    source = str(scene.source)
+    if not source.startswith("builtin:"):
+        source = os.path.abspath(source)
+    return {
+        "name": scene.name,
+        "source": source,
+        "bounds": _rows(scene.bounds),
+        "aabb_scale": scene.aabb_scale,
+        "normalization": _rows(scene.normalization.to_matrix()),
+        "splits": {name: indices.tolist() for name, indices in scene.splits.items()},
+    }
+
+
+def _rows(tensor: Tensor) -> list[list[float]]:
+    return [[float(x) for x in row] for row in tensor]
+
+
+def load_scene(source: str | Path, config: TrainConfig) -> Scene:
+    """Load data with the options of a configuration."""
+    return datasets.load(
+        source,
+        split_every=config.split_every,
+        image_scale=config.image_scale,
+        image_budget_bytes=int(config.image_budget_gib * 2**30),
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _load_scene(path: Path, config: TrainConfig) -> Scene:
+    record = read_json(path / "scene.json")
+    if not isinstance(record, dict) or "source" not in record:
+        raise DataError(f"{path / 'scene.json'}: has no 'source'; train the run again")
+    return load_scene(record["source"], config)
