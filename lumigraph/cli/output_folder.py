@@ -54,13 +54,21 @@ def claimed(out: Path, *, overwrite: bool, resumable: bool = True) -> Iterator[P
     try:
         yield out
     except BaseException:
-        if not _has_checkpoint(out):
-            shutil.rmtree(out, ignore_errors=True)
-            aside.rename(out)
+        if _has_checkpoint(out):
+            _remove(aside)
         else:
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(out)
+            aside.rename(out)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside)
+
+
+def _remove(folder: Path) -> None:
+    """A folder with its content, or a link to one alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_checkpoint(folder: Path) -> bool:

@@ -100,18 +100,21 @@ class FrameProgress(_Line):
     def __call__(self, done: int, total: int) -> None:
         seconds = time.monotonic() - self._started
         left = seconds / max(done, 1) * (total - done)
-        self.update(done / max(total, 1), f"frame {done}/{total}  {clock(left)} left")
+        rest = f"{clock(left)} left" if done < total else f"in {clock(seconds)}"
+        self.update(done / max(total, 1), f"frame {done}/{total}  {rest}")
 
 
 def step_text(event: StepEvent) -> str:
     """`step 1200/6000  loss 0.0041  PSNR 27.3 dB  185k rays/s  0:32 left`."""
+    done = event.budget_fraction >= 1
+    rest = f"in {clock(event.elapsed)}" if done else f"{clock(event.eta_seconds)} left"
     steps = f"{event.step}" if event.steps_total is None else f"{event.step}/{event.steps_total}"
     parts = [
         f"step {steps}",
         f"loss {event.loss:.4f}",
         f"PSNR {event.psnr:.2f} dB",
         f"{short_number(event.rays_per_second)} rays/s",
-        f"{clock(event.eta_seconds)} left",
+        rest,
     ]
     return "  ".join(parts)
 

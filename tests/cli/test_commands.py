@@ -1,14 +1,19 @@
 """What each command passes on, prints and leaves behind, with a trainer that takes no time."""
 
+import dataclasses
 import json
+import sys
+import types
 import typing
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 
+import lumigraph
 from lumigraph.cli import main
 from lumigraph.cli import train as train_command
+from lumigraph.cli.progress import clock, short_number
 from lumigraph.training.config import PRESETS, TrainConfig
 
 TRAIN_KEYS = ["run", "method", "preset", "steps", "seconds", "train_psnr", "backend", "device"]
@@ -40,7 +45,7 @@ def test_train_json(fake, capsys, json_of, tmp_path):
 def test_train_for_people(fake, capsys):
     assert main(["train", "photos/garden.v2", "--steps", "2"]) == 0
     captured = capsys.readouterr()
-    assert "step 2/2  loss 0.0100  PSNR 20.00 dB  185k rays/s  0:00 left" in captured.out
+    assert "step 2/2  loss 0.0100  PSNR 20.00 dB  185k rays/s  in 0:02" in captured.out
     assert "odd [images] were skipped" in captured.out
     assert "lumigraph evaluate runs/garden.v2" in captured.out
     assert captured.err == ""
@@ -223,3 +228,65 @@ def test_inspect(capsys, json_of, tmp_path, monkeypatch):
     assert "camera models" in captured.err
     assert main(["inspect", "nowhere"]) == 2
     assert main(["inspect", "scene", "--out", "x.txt"]) == 2
+
+
+def test_convert_passes_on_and_reports(fake, capsys, json_of, monkeypatch):
+    calls = []
+
+    def convert(source, out, *, on_message):
+        calls.append((str(source), str(out)))
+        on_message("matching [features]")
+        return {"out": str(out), "images": 50, "registered": 48, "points": 1000}
+
+    sfm = types.ModuleType("lumigraph.datasets.sfm")
+    monkeypatch.setattr(sfm, "convert", convert, raising=False)
+    monkeypatch.setitem(sys.modules, sfm.__name__, sfm)
+    monkeypatch.setattr(lumigraph.datasets, "sfm", sfm, raising=False)
+    assert main(["convert", "photos", "--out", "data/garden", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert calls == [("photos", "data/garden")]
+    assert json_of(captured.out)["registered"] == 48
+    assert "matching [features]" in captured.err and "48 of 50" in captured.err
+
+
+def test_bench_runs_the_file_of_the_source_tree(capsys, json_of, monkeypatch, tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    code = "def run(**options):\n    options.pop('on_message')('warming up')\n    return options\n"
+    (tmp_path / "benchmarks/kernels.py").write_text(code)
+    monkeypatch.setattr(lumigraph, "__file__", str(tmp_path / "lumigraph/__init__.py"))
+    assert main(["bench", "kernels", "--device", "cpu", "--quick", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json_of(captured.out) == {"device": "cpu", "quick": True, "out": None}
+    assert "warming up" in captured.err
+    assert main(["bench", "train"]) == 2
+    assert "source tree" in capsys.readouterr().err
+
+
+def test_doctor(capsys, json_of, monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Row:
+        name: str
+        status: str
+        detail: str
+
+    doctor = types.ModuleType("lumigraph.cuda.doctor")
+    rows = [Row("cpu", "ok", "2 cores"), Row("gpu", "slower", "none found [driver]")]
+    monkeypatch.setattr(doctor, "report", lambda: rows, raising=False)
+    monkeypatch.setitem(sys.modules, doctor.__name__, doctor)
+    assert main(["doctor"]) == 0
+    assert "gpu  slower   none found [driver]" in capsys.readouterr().out
+    assert main(["doctor", "--json"]) == 0
+    found = json_of(capsys.readouterr().out)["rows"]
+    assert found[0] == {"name": "cpu", "status": "ok", "detail": "2 cores"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(75, "1:15"), (4000, "1:06:40"), (float("inf"), "-:--"), (59.7, "1:00")]
+)
+def test_clock(value, text):
+    assert clock(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(950, "950"), (185_200, "185k"), (3.2e6, "3.2M")])
+def test_short_numbers(value, text):
+    assert short_number(value) == text
