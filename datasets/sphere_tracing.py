@@ -352,24 +352,26 @@ def _clearance_along(
 ) -> Array:
     """Smallest clearance over distance on the way out of the box, as a share of ``softness``.
 
-    Two neighbouring clearances are taken as balls whose common chord is where the ray comes
-    closest to the shape; without this the few steps would show as bands.
+    Two neighbouring clearances are balls whose common chord is where the ray may come closest to
+    the shape between them; without this the few steps would show as bands.
     """
     share = np.ones(start.shape[1], np.float32)
-    before = np.full(start.shape[1], np.inf, np.float32)
     active = np.arange(start.shape[1])
+    before, step = np.zeros_like(share), np.zeros_like(share)
     for _ in range(SHADOW_STEPS):
         clearance = part.distance(start + toward * travelled)
-        back = np.where(clearance > 0, clearance * clearance / (2 * before), 0)
+        overlap = clearance * clearance + step * step - before * before
+        back = np.clip(overlap / np.maximum(2 * step, 1e-6), 0, step)
         chord = np.sqrt(np.maximum(clearance * clearance - back * back, 0))
         closest = np.where(clearance > 0, chord, clearance)
         ratio = 0.5 + closest / (softness * np.maximum(travelled - back, 1e-3))
         share[active] = np.minimum(share[active], np.clip(ratio, 0, 1))
-        travelled = travelled + np.clip(clearance, 0.03, 0.25)
+        step = np.clip(clearance, 0.03, 0.25)
+        travelled = travelled + step
         going = np.flatnonzero((travelled < leave) & (ratio > 0))
         if going.size == 0:
             break
-        active, start, before = active[going], start[:, going], np.maximum(clearance[going], 1e-4)
+        active, start, before, step = active[going], start[:, going], clearance[going], step[going]
         travelled, leave = travelled[going], leave[going]
     return share
 
