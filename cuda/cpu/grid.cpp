@@ -3,10 +3,16 @@
 //
 //   x, direction (points, D); table (entries, F); features and their gradient (points, L * F)
 //
-// Levels form the outer loop, so that one level's table stays in the cache; points go in blocks.
-// Limit: cache misses of the table accesses. The gradient to the table is summed by one thread for
+// Groups of levels form the outer loop, so that their tables stay in the cache and within reach of
+// the address translation; points go in blocks. Limit: cache misses, of the tables and of the rows
+// of features, which every group passes over. The gradient to the table is summed by one thread for
 // each level, in the order of the points: no atomics, and the same bits for any thread count.
 #include <algorithm>
+#include <cstring>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "grid_block.h"
 
@@ -61,36 +67,69 @@ LG_OUT_OF_LINE void prepare(const float* x, const float* direction, const GridLe
   lg::tangent_block<D>(masked, level, shape.smooth, span.count, block);
 }
 
+// Levels [first, end)
+struct Group {
+  int first, end;
+};
+
+// The levels from `first` on whose tables together are no larger than TABLE_BYTES; at least one.
+constexpr size_t TABLE_BYTES = 8 << 20;
+
+inline Group level_group(const GridLevel* levels, const Shape& shape, int first) {
+  const size_t entry_bytes = sizeof(float) * shape.features;
+  size_t bytes = levels[first].size * entry_bytes;
+  int end = first + 1;
+  while (end < shape.levels && bytes + levels[end].size * entry_bytes <= TABLE_BYTES)
+    bytes += levels[end++].size * entry_bytes;
+  return {first, end};
+}
+
 template <int D, int F>
 struct Forward {
   static void run(const float* x, const float* direction, const float* table,
                   const GridLevel* levels, float* features, const Shape& shape) {
     const int64_t stride = (int64_t)shape.levels * F;
 #pragma omp parallel
-    for (int l = 0; l < shape.levels; ++l) {
-      const GridLevel level = levels[l];
-      const float* entries = table + F * (size_t)level.offset;
+    for (Group group{0, 0}; group.end < shape.levels;) {
+      group = level_group(levels, shape, group.end);
 #pragma omp for schedule(static) nowait
       for (int64_t b = 0; b < block_count(shape.points); ++b) {
         GridBlock<D> block;
         const Span span = block_span(shape.points, b);
-        prepare<D>(x, direction, level, shape, span, block);
-        float* rows = features + span.first * stride + F * l;
-        lg::gather_block<D, F>(entries, span.count, block, rows, stride);
+        for (int l = group.first; l < group.end; ++l) {
+          prepare<D>(x, direction, levels[l], shape, span, block);
+          lg::gather_block<D, F>(table + F * (size_t)levels[l].offset, span.count, block,
+                                 features + span.first * stride + F * l, stride);
+        }
       }
     }
   }
 };
+
+// A fresh table of 50 MB costs thousands of page faults, and scattered sums in it as many misses
+// of the address translation: ask for large pages where the system gives them on demand.
+inline void ask_for_large_pages(void* memory, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t PAGE = 2 << 20;
+  const uintptr_t first = ((uintptr_t)memory + PAGE - 1) / PAGE * PAGE;
+  const uintptr_t end = ((uintptr_t)memory + bytes) / PAGE * PAGE;
+  if (first < end) madvise((void*)first, end - first, MADV_HUGEPAGE);  // a wish: may fail
+#endif
+}
 
 template <int D, int F>
 struct BackwardTable {
   static void run(const float* x, const float* direction, const float* gradient,
                   const GridLevel* levels, float* table_gradient, const Shape& shape) {
     const int64_t stride = (int64_t)shape.levels * F;
+    const GridLevel& last = levels[shape.levels - 1];
+    const size_t entries_total = (size_t)last.offset + last.size;
+    ask_for_large_pages(table_gradient, sizeof(float) * F * entries_total);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int l = shape.levels - 1; l >= 0; --l) {  // large levels first
       const GridLevel level = levels[l];
       float* entries = table_gradient + F * (size_t)level.offset;
+      std::memset(entries, 0, sizeof(float) * F * level.size);
       for (int64_t b = 0; b < block_count(shape.points); ++b) {
         GridBlock<D> block;
         const Span span = block_span(shape.points, b);
@@ -124,36 +163,56 @@ LG_OUT_OF_LINE void derive_block(const GridBlock<D>& block,
   }
 }
 
+template <int D>
+void derive(const GridBlock<D>& block, const float (&product)[1 << D][GRID_BLOCK],
+            const GridLevel& level, const float* x, const float* direction, const Shape& shape,
+            Span span, float (&totals)[GRID_BLOCK][D]) {
+  const int64_t first = D * span.first;
+  float masked[D * GRID_BLOCK];
+  if (direction) mask_direction<D>(x + first, direction + first, span.count, masked);
+  const float* along = direction ? masked : nullptr;
+  if (shape.smooth)
+    derive_block<D, true>(block, product, level, along, span.count, totals);
+  else
+    derive_block<D, false>(block, product, level, along, span.count, totals);
+}
+
+// Adds the totals of a block to its rows (or sets them), nothing where the position was clamped
+template <int D>
+void add_rows(const float* x, const float (&totals)[GRID_BLOCK][D], Span span, bool set,
+              float* rows) {
+  for (int j = 0; j < span.count; ++j)
+    for (int d = 0; d < D; ++d) {
+      const int64_t k = D * (span.first + j) + d;
+      const float total = is_inside(x[k]) ? totals[j][d] : 0.0f;
+      rows[k] = set ? total : rows[k] + total;
+    }
+}
+
 template <int D, int F>
 struct BackwardX {
   static void run(const float* x, const float* direction, const float* table,
                   const float* gradient, const GridLevel* levels, float* x_gradient,
                   const Shape& shape) {
     const int64_t stride = (int64_t)shape.levels * F;
-#pragma omp parallel for schedule(static)
-    for (int64_t b = 0; b < block_count(shape.points); ++b) {
-      const Span span = block_span(shape.points, b);
-      const float* points = x + D * span.first;
-      float masked[D * GRID_BLOCK], totals[GRID_BLOCK][D] = {};
-      if (direction)
-        mask_direction<D>(points, direction + D * span.first, span.count, masked);
-      for (int l = 0; l < shape.levels; ++l) {
-        const GridLevel level = levels[l];
-        GridBlock<D> block;
-        float product[1 << D][GRID_BLOCK];
-        prepare<D>(x, nullptr, level, shape, span, block);
-        lg::product_block<D, F>(table + F * (size_t)level.offset,
-                                gradient + span.first * stride + F * l, stride, span.count, block,
-                                product);
-        const float* along = direction ? masked : nullptr;
-        if (shape.smooth)
-          derive_block<D, true>(block, product, level, along, span.count, totals);
-        else
-          derive_block<D, false>(block, product, level, along, span.count, totals);
+#pragma omp parallel
+    for (Group group{0, 0}; group.end < shape.levels;) {
+      group = level_group(levels, shape, group.end);
+#pragma omp for schedule(static) nowait
+      for (int64_t b = 0; b < block_count(shape.points); ++b) {
+        const Span span = block_span(shape.points, b);
+        float totals[GRID_BLOCK][D] = {};
+        for (int l = group.first; l < group.end; ++l) {
+          GridBlock<D> block;
+          float product[1 << D][GRID_BLOCK];
+          prepare<D>(x, nullptr, levels[l], shape, span, block);
+          lg::product_block<D, F>(table + F * (size_t)levels[l].offset,
+                                  gradient + span.first * stride + F * l, stride, span.count,
+                                  block, product);
+          derive(block, product, levels[l], x, direction, shape, span, totals);
+        }
+        add_rows<D>(x, totals, span, group.first == 0, x_gradient);
       }
-      float* rows = x_gradient + D * span.first;
-      for (int k = 0; k < span.count * D; ++k)
-        rows[k] = is_inside(points[k]) ? totals[k / D][k % D] : 0.0f;
     }
   }
 };
@@ -195,7 +254,7 @@ LG_EXPORT int lg_grid_forward(const float* x, const float* direction, const floa
   return run<Forward>(shape, x, direction, table, levels, features);
 }
 
-// Adds to table_gradient.
+// Sets all of table_gradient.
 LG_EXPORT int lg_grid_backward_table(const float* x, const float* direction, const float* gradient,
                                      const GridLevel* levels, float* table_gradient,
                                      int64_t points, int level_count, int dimensions,
