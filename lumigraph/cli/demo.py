@@ -39,9 +39,9 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     from lumigraph.core.errors import InputError
     from lumigraph.training.report import write_report
 
-    from .evaluate import evaluate_with_progress, show_scores
+    from .evaluate import evaluate_with_progress, score_rows
     from .output_folder import claimed
-    from .train import show_summary, train_summary, train_with_progress
+    from .train import summary_rows, train_summary, train_with_progress
 
     if not 16 <= arguments.size <= 4096 or arguments.frames < 1:
         raise InputError(
@@ -67,10 +67,8 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     trained.add_timing("render", rendered.seconds)
     report = write_report(trained.path)
     summary = train_summary(trained)
-    show_summary(summary, terminal)
-    show_scores(scores, terminal)
-    terminal.facts([("video", rendered.paths[0]), ("report", report)])
+    files = {"video": str(rendered.paths[0]), "report": str(report)}
+    terminal.facts([*summary_rows(summary), *score_rows(scores), *files.items()])
     # Both parts have `seconds`: the training's stays, the evaluation's gets a name of its own.
     scores["evaluate_seconds"] = scores.pop("seconds")
-    files = {"video": str(rendered.paths[0]), "report": str(report)}
     return {**summary, **scores, **files}

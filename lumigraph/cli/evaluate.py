@@ -38,8 +38,7 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
         opened, terminal, split=arguments.split, device=arguments.device
     )
     report = write_report(opened.path)
-    show_scores(scores, terminal)
-    terminal.facts([("report", report)])
+    terminal.facts([*score_rows(scores), ("report", report)])
     return scores
 
 
@@ -54,16 +53,17 @@ def evaluate_with_progress(
     return {key: scores.get(key) for key in SCORE_KEYS}
 
 
-def show_scores(scores: dict[str, Any], terminal: Terminal) -> None:
-    """The scores for people."""
-    lpips = scores["lpips"]
-    terminal.facts(
-        [
-            ("protocol", scores["protocol"]),
-            ("views", scores["views"]),
-            ("PSNR", f"{scores['psnr']:.2f} dB"),
-            ("SSIM", f"{scores['ssim']:.4f}"),
-            ("LPIPS", "not measured" if lpips is None else f"{lpips:.4f}"),
-            ("evaluation time", f"{scores['seconds']:.1f} s"),
-        ]
+def score_rows(scores: dict[str, Any]) -> list[tuple[str, object]]:
+    """The scores for people; a mean without any finite value is unknown."""
+    forms = (
+        ("PSNR", "psnr", "{:.2f} dB"),
+        ("SSIM", "ssim", "{:.4f}"),
+        ("LPIPS", "lpips", "{:.4f}"),
     )
+    rows: list[tuple[str, object]] = [
+        ("protocol", scores["protocol"]),
+        ("test views", scores["views"]),
+    ]
+    for name, key, form in forms:
+        rows.append((name, "not measured" if scores[key] is None else form.format(scores[key])))
+    return [*rows, ("evaluation time", f"{scores['seconds']:.1f} s")]

@@ -89,7 +89,7 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
             trained = train_with_progress(data, config, out, terminal)
     write_report(trained.path)
     summary = train_summary(trained)
-    show_summary(summary, terminal)
+    terminal.facts(summary_rows(summary))
     terminal.say(f"next: lumigraph evaluate {trained.path}")
     return summary
 
@@ -132,18 +132,16 @@ def train_summary(trained: Any) -> dict[str, Any]:
     return {key: summary.get(key) for key in SUMMARY_KEYS}
 
 
-def show_summary(summary: dict[str, Any], terminal: Terminal) -> None:
+def summary_rows(summary: dict[str, Any]) -> list[tuple[str, object]]:
     """The summary for people."""
     psnr = summary["train_psnr"]
-    terminal.facts(
-        [
-            ("run", summary["run"]),
-            ("steps", summary["steps"]),
-            ("training time", f"{summary['seconds']:.1f} s"),
-            ("training PSNR", "unknown" if psnr is None else f"{psnr:.2f} dB"),
-            ("ran on", f"{summary['device']} ({summary['backend']} kernels)"),
-        ]
-    )
+    return [
+        ("run", summary["run"]),
+        ("steps", summary["steps"]),
+        ("training time", f"{summary['seconds']:.1f} s"),
+        ("training PSNR", "unknown" if psnr is None else f"{psnr:.2f} dB"),
+        ("ran on", f"{summary['device']} ({summary['backend']} kernels)"),
+    ]
 
 
 def _data(arguments: Arguments) -> str:
