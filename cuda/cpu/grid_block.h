@@ -25,12 +25,17 @@ struct GridEntry {  // F = 1 included: a vector of one float behaves like a floa
   typedef float type __attribute__((vector_size(4 * F), aligned(4), may_alias));
 };
 
+// `cell` is overwritten: the products with the factors are formed once for all corners.
 template <int D, bool DENSE>
-inline void index_block(const uint32_t (&cell)[D][GRID_BLOCK], const GridLevel& level, int n,
+inline void index_block(uint32_t (&cell)[D][GRID_BLOCK], const GridLevel& level, int n,
                         GridBlock<D>& block) {
   uint32_t factor[D];
   index_factors<D>(level, DENSE, factor);
   const uint32_t mask = level.size - 1;
+  for (int d = 1; d < D; ++d) {
+#pragma omp simd
+    for (int j = 0; j < n; ++j) cell[d][j] *= factor[d];
+  }
   for (int c = 0; c < 1 << D; ++c) {
     uint32_t* index = block.index[c];
 #pragma omp simd
@@ -38,7 +43,7 @@ inline void index_block(const uint32_t (&cell)[D][GRID_BLOCK], const GridLevel& 
       uint32_t sum = cell[0][j] + (c & 1);
       LG_UNROLL
       for (int d = 1; d < D; ++d) {
-        const uint32_t term = (cell[d][j] + (c >> d & 1)) * factor[d];
+        const uint32_t term = cell[d][j] + (c >> d & 1 ? factor[d] : 0);
         sum = DENSE ? sum + term : sum ^ term;
       }
       index[j] = DENSE ? sum : sum & mask;
