@@ -42,6 +42,8 @@ class Composite(NamedTuple):
     """(N,) how far apart along the ray its light comes from, or None."""
     weights: Tensor
     """(M,) part of each sample in its pixel; 0 behind the early stop and for padding."""
+    counts: Tensor
+    """(N,) int32, samples of each ray in front of the early stop."""
 
 
 def composite(
@@ -69,8 +71,8 @@ def composite(
         distortion: compute it (Mip-NeRF 360, eq. 15, on distances as given).
 
     Returns:
-        Every part is differentiable by density, color and background. With density and color in
-        float64 the plain torch twin runs, for checks.
+        All but counts are differentiable by density, color and background. With density and
+        color in float64 the plain torch twin runs, for checks.
 
     Raises:
         InputError: shapes that do not fit, or (CPU) offsets that point outside the samples.
@@ -102,8 +104,10 @@ def composite(
         density, color = density.float(), color.float()
         background = background if background is None else background.float()
     offsets = ray_offsets.int()
-    out = operate(density, color, distances, steps, offsets, background, early_stop, distortion)
-    return Composite(out[0], out[1], out[2], out[3] if distortion else None, out[4])
+    pixel, opacity, depth, spread, weights, _, counts = operate(
+        density, color, distances, steps, offsets, background, early_stop, distortion
+    )
+    return Composite(pixel, opacity, depth, spread if distortion else None, weights, counts)
 
 
 def _check_offsets(ray_offsets: Tensor, samples: int) -> None:

@@ -153,7 +153,12 @@ def march_rays(
     sizes = (max_samples, max_samples_per_ray)
     result = _march(origins, directions, grid, jitter, (near, far), sizes, pad=False)
     kept = int(result.counter[0])
-    return MarchedSamples(*(tensor[:kept] for tensor in result[:4]), *result[4:])
+    return result._replace(
+        positions=result.positions[:kept],
+        distances=result.distances[:kept],
+        steps=result.steps[:kept],
+        ray_indices=result.ray_indices[:kept],
+    )
 
 
 def march_rays_padded(

@@ -7,6 +7,7 @@ counts are compared at 1e-3. Everywhere else the answer is exact to the rounding
 
 import doctest
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ ROOM = 2**18
 
 
 @pytest.fixture(autouse=True)
-def chosen_backend(request: pytest.FixtureRequest):
+def chosen_backend(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs a test that takes `backend` with that one."""
     if "backend" not in request.fixturenames:
         yield

@@ -3,6 +3,7 @@ so cells, values and bits must be equal; and both against what a grid must do.""
 
 import doctest
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ GRIDS = [(8, 1), (24, 1), (32, 2), (32, 4)]
 
 
 @pytest.fixture(autouse=True)
-def chosen_backend(request: pytest.FixtureRequest):
+def chosen_backend(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs a test that takes `backend` with that one."""
     if "backend" not in request.fixturenames:
         yield
