@@ -104,6 +104,17 @@ class FrameProgress(_Line):
         self.update(done / max(total, 1), f"frame {done}/{total}  {rest}")
 
 
+class StageProgress(_Line):
+    """A callback `(stage, done, total)`; the bar starts anew with each stage."""
+
+    def __enter__(self) -> StageProgress:
+        super().__enter__()
+        return self
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self.update(done / max(total, 1), f"{stage} {done}/{total}")
+
+
 def step_text(event: StepEvent) -> str:
     """`step 1200/6000  loss 0.0041  PSNR 27.3 dB  185k rays/s  0:32 left`."""
     done = event.budget_fraction >= 1

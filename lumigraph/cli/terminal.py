@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .progress import EventProgress, FrameProgress
+    from .progress import EventProgress, FrameProgress, StageProgress
 
 
 class Interrupted(KeyboardInterrupt):
@@ -78,6 +78,12 @@ class Terminal:
         from .progress import FrameProgress
 
         return FrameProgress(self.console, label)
+
+    def stages(self, label: str) -> StageProgress:
+        """A context and a callback `(stage, done, total)` for work in named stages."""
+        from .progress import StageProgress
+
+        return StageProgress(self.console, label)
 
     @contextlib.contextmanager
     def plain_stdout(self) -> Iterator[None]:

@@ -10,7 +10,6 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-import lumigraph
 from lumigraph.cli import main
 from lumigraph.cli import train as train_command
 from lumigraph.cli.progress import clock, short_number
@@ -230,36 +229,47 @@ def test_inspect(capsys, json_of, tmp_path, monkeypatch):
     assert main(["inspect", "scene", "--out", "x.txt"]) == 2
 
 
-def test_convert_passes_on_and_reports(fake, capsys, json_of, monkeypatch):
+def test_convert_passes_on_and_reports(capsys, json_of, monkeypatch):
     calls = []
 
-    def convert(source, out, *, on_message):
-        calls.append((str(source), str(out)))
+    def convert(source, out, *, options, on_message, on_progress):
+        calls.append((str(source), str(out), options))
         on_message("matching [features]")
-        return {"out": str(out), "images": 50, "registered": 48, "points": 1000}
+        on_progress("features", 50, 50)
+        counts = {"images": 50, "registered": 48, "points": 1000, "seconds": 3.0}
+        return {"out": str(out), **counts}
 
-    sfm = types.ModuleType("lumigraph.datasets.sfm")
-    monkeypatch.setattr(sfm, "convert", convert, raising=False)
-    monkeypatch.setitem(sys.modules, sfm.__name__, sfm)
-    monkeypatch.setattr(lumigraph.datasets, "sfm", sfm, raising=False)
-    assert main(["convert", "photos", "--out", "data/garden", "--json"]) == 0
+    monkeypatch.setattr("lumigraph.datasets.sfm.convert", convert)
+    words = "convert photos --out data/garden --max-side 800 --mixed-cameras --json"
+    assert main(words.split()) == 0
     captured = capsys.readouterr()
-    assert calls == [("photos", "data/garden")]
+    source, out, options = calls[0]
+    assert (source, out) == ("photos", "data/garden")
+    assert (options.max_side, options.shared_camera, options.frames) == (800, False, 100)
     assert json_of(captured.out)["registered"] == 48
-    assert "matching [features]" in captured.err and "48 of 50" in captured.err
+    for text in ("matching [features]", "features 50/50", "48 of 50"):
+        assert text in captured.err
 
 
-def test_bench_runs_the_file_of_the_source_tree(capsys, json_of, monkeypatch, tmp_path):
-    (tmp_path / "benchmarks").mkdir()
-    code = "def run(**options):\n    options.pop('on_message')('warming up')\n    return options\n"
-    (tmp_path / "benchmarks/kernels.py").write_text(code)
-    monkeypatch.setattr(lumigraph, "__file__", str(tmp_path / "lumigraph/__init__.py"))
-    assert main(["bench", "kernels", "--device", "cpu", "--quick", "--json"]) == 0
+def test_convert_refuses(capsys, tmp_path):
+    assert main(["convert", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")]) == 2
+    assert main(["convert", str(tmp_path), "--out", str(tmp_path / "o"), "--frames", "1"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+@pytest.mark.parametrize("subject", ["kernels", "train"])
+def test_bench_passes_on(capsys, json_of, monkeypatch, subject):
+    def measure(device, *, quick, out, on_message):
+        on_message("grid [forward]")
+        return {"device": device, "quick": quick, "out": out}
+
+    module = types.ModuleType(f"lumigraph.bench.{subject}")
+    monkeypatch.setattr(module, f"bench_{subject}", measure, raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert main(["bench", subject, "--device", "cpu", "--quick", "--json"]) == 0
     captured = capsys.readouterr()
     assert json_of(captured.out) == {"device": "cpu", "quick": True, "out": None}
-    assert "warming up" in captured.err
-    assert main(["bench", "train"]) == 2
-    assert "source tree" in capsys.readouterr().err
+    assert "grid [forward]" in captured.err
 
 
 def test_doctor(capsys, json_of, monkeypatch):
