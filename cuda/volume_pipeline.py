@@ -102,16 +102,8 @@ def _shade(
     )
 
 
-def _counts(result: Composite, samples: MarchedSamples, rays: int) -> Tensor:
-    """Samples of each ray that took part: behind the early stop a weight is exactly zero."""
-    counts = torch.zeros(rays + 1, dtype=torch.int32, device=result.weights.device)
-    place = samples.ray_indices.long().remainder(rays + 1)  # padding (-1) lands in the last slot
-    return counts.index_add_(0, place, (result.weights > 0).int())[:rays]
-
-
-def _pixels(result: Composite, samples: MarchedSamples, rays: int) -> Four:
-    four = (result.color, result.opacity, result.depth, _counts(result, samples, rays))
-    return four[0].detach(), four[1].detach(), four[2].detach(), four[3]
+def _pixels(result: Composite) -> Four:
+    return result.color.detach(), result.opacity.detach(), result.depth.detach(), result.counts
 
 
 def volume_render(
@@ -152,7 +144,7 @@ def volume_render(
         part = samples._replace(ray_offsets=samples.ray_offsets[:fitted])
         behind = None if rest[3] is None else rest[3][:fitted]
         result = _shade(model, parameters, part, rest[1][:fitted], behind, False)
-        parts.append(_pixels(result, part, fitted))
+        parts.append(_pixels(result))
         begin += max(fitted, 1)
     color, opacity, distance, counts = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return color, opacity, distance, counts
@@ -223,4 +215,4 @@ def volume_train(
     ):
         buffer.add_(gradient)
     by_gain = gradients[3] if factor is not None else target.new_empty(0, 3)
-    return total.detach(), *_pixels(result, samples, len(origins)), by_gain
+    return total.detach(), *_pixels(result), by_gain
