@@ -84,11 +84,23 @@ inline Group level_group(const GridLevel* levels, const Shape& shape, int first)
   return {first, end};
 }
 
+// A fresh array of 50 MB costs thousands of page faults, and scattered sums in it as many misses of
+// the address translation: ask for large pages where the system gives them on demand.
+inline void ask_for_large_pages(void* memory, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t PAGE = 2 << 20;
+  const uintptr_t first = ((uintptr_t)memory + PAGE - 1) / PAGE * PAGE;
+  const uintptr_t end = ((uintptr_t)memory + bytes) / PAGE * PAGE;
+  if (first < end) madvise((void*)first, end - first, MADV_HUGEPAGE);  // a wish: may fail
+#endif
+}
+
 template <int D, int F>
 struct Forward {
   static void run(const float* x, const float* direction, const float* table,
                   const GridLevel* levels, float* features, const Shape& shape) {
     const int64_t stride = (int64_t)shape.levels * F;
+    ask_for_large_pages(features, sizeof(float) * stride * shape.points);
 #pragma omp parallel
     for (Group group{0, 0}; group.end < shape.levels;) {
       group = level_group(levels, shape, group.end);
@@ -105,17 +117,6 @@ struct Forward {
     }
   }
 };
-
-// A fresh table of 50 MB costs thousands of page faults, and scattered sums in it as many misses
-// of the address translation: ask for large pages where the system gives them on demand.
-inline void ask_for_large_pages(void* memory, size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t PAGE = 2 << 20;
-  const uintptr_t first = ((uintptr_t)memory + PAGE - 1) / PAGE * PAGE;
-  const uintptr_t end = ((uintptr_t)memory + bytes) / PAGE * PAGE;
-  if (first < end) madvise((void*)first, end - first, MADV_HUGEPAGE);  // a wish: may fail
-#endif
-}
 
 template <int D, int F>
 struct BackwardTable {
