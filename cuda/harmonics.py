@@ -36,8 +36,8 @@ def harmonics_encode(directions: Tensor, degree_count: int = 4) -> Tensor:
         InputError: wrong shape or dtype, or a degree_count out of range.
 
     Example:
-        >>> harmonics_encode(torch.tensor([[0.0, 0.0, 1.0]]), 2)
-        tensor([[ 0.2821, -0.0000,  0.4886, -0.0000]])
+        >>> harmonics_encode(torch.tensor([[0.0, 0.0, 1.0]]), 4).shape
+        torch.Size([1, 16])
     """
     if not 1 <= degree_count <= MOST_DEGREES:
         raise InputError(f"degree_count must be 1 to {MOST_DEGREES}; got {degree_count}")

@@ -54,8 +54,8 @@ void mask_direction(const float* x, const float* direction, int n, float* masked
 
 // `direction` null: weights; else their rates along it
 template <int D>
-LG_OUT_OF_LINE void prepare(const float* x, const float* direction, const GridLevel& level, const Shape& shape,
-             Span span, GridBlock<D>& block) {
+LG_OUT_OF_LINE void prepare(const float* x, const float* direction, const GridLevel& level,
+                            const Shape& shape, Span span, GridBlock<D>& block) {
   const float* points = x + D * span.first;
   lg::locate_block<D>(points, level, shape.smooth, span.count, block);
   if (!direction) {
