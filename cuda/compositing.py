@@ -158,7 +158,7 @@ def _forward_cpu(
     return out
 
 
-def _forward_cuda(
+def composite_cuda(
     density: Tensor, color: Tensor, distances: Tensor, steps: Tensor, ray_offsets: Tensor,
     background: Tensor | None, early_stop: float, distortion: bool,
 ) -> Seven:  # fmt: skip
@@ -229,7 +229,7 @@ def _backward_cpu(
     return out
 
 
-def _backward_cuda(
+def composite_backward_cuda(
     gradients: list[Tensor | None], saved: list[Tensor], density: Tensor, color: Tensor,
     distances: Tensor, steps: Tensor, ray_offsets: Tensor, background: Tensor | None,
     early_stop: float, wants_background: bool,
@@ -267,7 +267,7 @@ _composite = operation(
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     reference=reference.composite,
     cpu=_forward_cpu,
-    cuda=_forward_cuda,
+    cuda=composite_cuda,
     fake=_forward_fake,
 )
 _composite_backward = operation(
@@ -276,7 +276,7 @@ _composite_backward = operation(
     "bool wants_background) -> (Tensor, Tensor, Tensor)",
     reference=_backward_reference,
     cpu=_backward_cpu,
-    cuda=_backward_cuda,
+    cuda=composite_backward_cuda,
     fake=_backward_fake,
 )
 

@@ -198,6 +198,32 @@ def _cuda_features(
     return out
 
 
+def encode_cuda(x: Tensor, table: Tensor, levels: Tensor, *, smooth: bool, half: bool) -> Tensor:
+    """`grid_encode` without autograd, on a GPU or the emulator."""
+    return _cuda_features(None, x, table, levels, smooth, half)
+
+
+def add_table_gradient_cuda(
+    x: Tensor,
+    gradient: Tensor,
+    levels: Tensor,
+    target: Tensor,
+    *,
+    smooth: bool,
+    direction: Tensor | None = None,
+) -> None:
+    """Adds the gradient of the table to `target`, contiguous float32 on a 16-byte border."""
+    (points, dimensions), features = x.shape, target.shape[1]
+    x, gradient = _aligned(x), _aligned(gradient, gradient.dtype)
+    along = x if direction is None else _aligned(direction)
+    flags = (smooth, gradient.dtype == torch.float16, direction is not None)
+    run, groups = _grid_kernel(
+        "grid_backward_table", TABLE, dimensions, len(levels), features, flags
+    )
+    shape = (_blocks(points), groups)
+    run(shape, (BLOCK,), x, along, gradient, levels.numpy().tobytes(), target, points)
+
+
 def _cuda_table(
     direction: Tensor | None,
     x: Tensor,
@@ -206,16 +232,8 @@ def _cuda_table(
     entries: int,
     smooth: bool,
 ) -> Tensor:
-    (points, dimensions), features = x.shape, gradient.shape[1] // len(levels)
-    x, gradient = _aligned(x), _aligned(gradient, gradient.dtype)
-    along = x if direction is None else _aligned(direction)
-    flags = (smooth, gradient.dtype == torch.float16, direction is not None)
-    run, groups = _grid_kernel(
-        "grid_backward_table", TABLE, dimensions, len(levels), features, flags
-    )
-    out = x.new_zeros(entries, features)
-    shape = (_blocks(points), groups)
-    run(shape, (BLOCK,), x, along, gradient, levels.numpy().tobytes(), out, points)
+    out = x.new_zeros(entries, gradient.shape[1] // len(levels))
+    add_table_gradient_cuda(x, gradient, levels, out, smooth=smooth, direction=direction)
     return out
 
 

@@ -1,28 +1,32 @@
 """The fused volume passes of `volume_step` on a GPU: a fixed sequence of kernels over padded
 buffers, without a host sync. Also runs on the emulator.
 
-Encoding and networks work in fp16 with fp32 sums; gradients of the table and the weights are fp32.
-Padding belongs to no ray, so compositing gives it no weight and no gradient.
+The kernels are called directly, not through autograd: a step of this size is bound by what each
+launch costs the host. Encoding and networks work in fp16 with fp32 sums; gradients of the table
+and the weights are fp32. Padding belongs to no ray, so compositing gives it no weight and no
+gradient.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .compositing import Composite, composite
-from .grid import grid_forward
-from .harmonics import harmonics_encode
+from . import compositing, grid
 from .marching import MarchedSamples, MarchGrid, march_rays, march_rays_padded
-from .mlp import mlp_forward
+from .mlp_launch import Network, launch_backward, launch_forward
+from .runtime import kernel
 
-GEOMETRY_WIDTH, HARMONICS_DEGREE = 16, 4
-MAX_LOG_DENSITY = 15.0
-AUTOMATIC_SCALE = 0.0  # of the networks' fp16 gradients: chosen from their largest entry
+GEOMETRY_WIDTH, HARMONICS_WIDTH = 16, 16
+BLOCK = 256  # threads, as in kernels/volume.cu
+HAS_WEIGHT, HAS_GAIN = 1, 2  # the same
+SCALED_BY_CALLER = 1.0  # the networks' gradients carry the caller's scale
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
+Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def _no_pixels(like: Tensor) -> Four:
@@ -30,12 +34,16 @@ def _no_pixels(like: Tensor) -> Four:
     return like.new_zeros(0, 3), like.new_zeros(0), like.new_zeros(0), count
 
 
+def _launch(name: str, elements: int, *arguments: Tensor | int | float) -> None:
+    kernel("volume.cu", name)((-(-elements // BLOCK),), (BLOCK,), *arguments)
+
+
 @dataclass(frozen=True)
 class _Model:
     levels: Tensor
     grid: MarchGrid
-    density_widths: list[int]
-    color_widths: list[int]
+    density: Network
+    color: Network
     smooth: bool
     most: int
     capacity: int
@@ -53,8 +61,10 @@ def _model(
     return _Model(
         levels=levels,
         grid=MarchGrid(bits, coarse, resolution, cascades, minimum, maximum, cone),
-        density_widths=[len(levels) * features, *[width] * density_layers, GEOMETRY_WIDTH],
-        color_widths=[GEOMETRY_WIDTH + HARMONICS_DEGREE**2, *[width] * color_layers, 3],
+        density=Network(
+            (len(levels) * features, *[width] * density_layers, GEOMETRY_WIDTH), "none"
+        ),
+        color=Network((GEOMETRY_WIDTH + HARMONICS_WIDTH, *[width] * color_layers, 3), "sigmoid"),
         smooth=bool(smooth),
         most=most,
         capacity=room,
@@ -65,45 +75,49 @@ def _model(
     )
 
 
-def _shade(
+class _Samples(NamedTuple):
+    """Samples with all that the backward reads again."""
+
+    marched: MarchedSamples
+    unit: Tensor
+    encoded: Tensor
+    geometry: Tensor
+    inputs: Tensor
+    density: Tensor
+    color: Tensor
+
+
+def _evaluate(
     model: _Model,
     parameters: tuple[Tensor, Tensor, Tensor],
-    samples: MarchedSamples,
+    marched: MarchedSamples,
     directions: Tensor,
-    background: Tensor | None,
-    distortion: bool,
-) -> Composite:
+) -> _Samples:
     table, density_weights, color_weights = parameters
-    unit = (samples.positions - 0.5) / model.extent + 0.5
-    encoded = grid_forward(unit, table, model.levels, model.smooth, True)
-    geometry = mlp_forward(
-        encoded, density_weights, model.density_widths, "none", True, AUTOMATIC_SCALE
+    unit = marched.positions
+    if model.extent != 1:
+        unit = (unit - 0.5) / model.extent + 0.5
+    encoded = grid.encode_cuda(unit, table, model.levels, smooth=model.smooth, half=True)
+    geometry = launch_forward(model.density, encoded, density_weights, half=True)
+    count = len(geometry)
+    inputs = geometry.new_empty(count, GEOMETRY_WIDTH + HARMONICS_WIDTH)
+    density = geometry.new_empty(count, dtype=torch.float32)
+    _launch(
+        *("volume_inputs", count, geometry, marched.ray_indices, directions),
+        *(inputs, density, count),
     )
-    harmonics = harmonics_encode(directions, HARMONICS_DEGREE).half()
-    toward = harmonics.index_select(0, samples.ray_indices.clamp_min(0))
-    color = mlp_forward(
-        torch.cat([geometry, toward], dim=1),
-        color_weights,
-        model.color_widths,
-        "sigmoid",
-        False,
-        AUTOMATIC_SCALE,
-    )
-    density = torch.exp(geometry[:, 0].float().clamp(max=MAX_LOG_DENSITY))
-    return composite(
-        density,
-        color,
-        samples.distances,
-        samples.steps,
-        samples.ray_offsets,
-        background=background,
-        early_stop=model.early_stop,
-        distortion=distortion,
-    )
+    color = launch_forward(model.color, inputs, color_weights, half=False)
+    return _Samples(marched, unit, encoded, geometry, inputs, density, color)
 
 
-def _pixels(result: Composite) -> Four:
-    return result.color.detach(), result.opacity.detach(), result.depth.detach(), result.counts
+def _composite(
+    model: _Model, samples: _Samples, background: Tensor | None, distortion: bool
+) -> Seven:
+    marched = samples.marched
+    return compositing.composite_cuda(
+        *(samples.density, samples.color, marched.distances, marched.steps),
+        *(marched.ray_offsets, background, model.early_stop, distortion),
+    )
 
 
 def volume_render(
@@ -143,27 +157,66 @@ def volume_render(
         fitted = int(samples.counter[2])  # the room holds at least one ray
         part = samples._replace(ray_offsets=samples.ray_offsets[:fitted])
         behind = None if rest[3] is None else rest[3][:fitted]
-        result = _shade(model, parameters, part, rest[1][:fitted], behind, False)
-        parts.append(_pixels(result))
+        evaluated = _evaluate(model, parameters, part, rest[1])
+        result = _composite(model, evaluated, behind, False)
+        parts.append((result[0], result[1], result[2], result[6]))
         begin += max(fitted, 1)
     color, opacity, distance, counts = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return color, opacity, distance, counts
 
 
-def _loss(
-    color: Tensor, target: Tensor, weight: Tensor | None, loss: list[float], spread: Tensor | None
-) -> Tensor:
-    delta, distortion_weight = loss
-    if delta > 0:
-        value = torch.nn.functional.huber_loss(color, target, reduction="none", delta=delta) / delta
-    else:
-        value = (color - target).square()
-    if weight is not None:
-        value = value * weight[:, None]
-    total = value.sum() / max(value.numel(), 1)
-    if spread is not None:
-        total = total + distortion_weight * spread.sum() / max(len(spread), 1)
-    return total
+def _loss_gradient(
+    color: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    gain: Tensor | None,
+    loss: list[float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss without distortion, its gradient by the pixels and by the gain, both scaled."""
+    rays, (delta, _, scale) = len(color), loss
+    total, color_gradient = color.new_zeros(()), torch.empty_like(color)
+    gain_gradient = color.new_empty(rays if gain is not None else 0, 3)
+    options = HAS_WEIGHT * (weight is not None) | HAS_GAIN * (gain is not None)
+    filler = color  # stands for what is not there; never read
+    _launch(
+        *("volume_loss", rays, color, target),
+        *(filler if weight is None else weight, filler if gain is None else gain),
+        *(color_gradient, gain_gradient if gain is not None else filler, total),
+        *(rays, options, float(delta), 1 / (3 * rays), float(scale)),
+    )
+    return total, color_gradient, gain_gradient
+
+
+def _networks_backward(
+    model: _Model,
+    parameters: tuple[Tensor, Tensor, Tensor],
+    samples: _Samples,
+    by_color: Tensor,
+    by_density: Tensor,
+    gradients: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    """Adds to `gradients` of table, density weights and color weights."""
+    _, density_weights, color_weights = parameters
+    options = {"need_x": True, "need_weights": True, "gradient_scale": SCALED_BY_CALLER}
+    by_inputs, by_color_weights = launch_backward(
+        model.color, (by_color, samples.inputs, color_weights, samples.color), **options
+    )
+    by_geometry = torch.empty_like(samples.geometry)
+    count = len(by_geometry)
+    _launch(
+        *("volume_geometry", count, by_inputs, samples.geometry, samples.density, by_density),
+        *(by_geometry, count),
+    )
+    by_encoded, by_density_weights = launch_backward(
+        model.density,
+        (by_geometry, samples.encoded, density_weights, samples.geometry),
+        **options,
+    )
+    grid.add_table_gradient_cuda(
+        samples.unit, by_encoded, model.levels, gradients[0], smooth=model.smooth
+    )
+    gradients[1].add_(by_density_weights)
+    gradients[2].add_(by_color_weights)
 
 
 def volume_train(
@@ -186,12 +239,13 @@ def volume_train(
     density_gradient: Tensor,
     color_gradient: Tensor,
     loss: list[float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> Seven:
     """One padded pass; rays without room have no samples, so they give no gradient."""
     if not len(origins):
-        return origins.new_zeros(()), *_no_pixels(origins), origins.new_zeros(0, 3)
+        nothing = torch.zeros((), dtype=torch.int32, device=origins.device)
+        return origins.new_zeros(()), *_no_pixels(origins), origins.new_zeros(0, 3), nothing
     model = _model(levels, bits, coarse, shape, lengths)
-    samples = march_rays_padded(
+    marched = march_rays_padded(
         origins,
         directions,
         model.grid,
@@ -201,18 +255,22 @@ def volume_train(
         max_samples=model.capacity,
         max_samples_per_ray=model.most,
     )
-    with torch.enable_grad():
-        leaves = [p.detach().requires_grad_() for p in (table, density_weights, color_weights)]
-        factor = None if gain is None else gain.detach().requires_grad_()
-        parameters = (leaves[0], leaves[1], leaves[2])
-        result = _shade(model, parameters, samples, directions, background, loss[1] > 0)
-        color = result.color if factor is None else factor * result.color
-        total = _loss(color, target, weight, loss, result.distortion)
-        wanted = leaves if factor is None else [*leaves, factor]
-        gradients = torch.autograd.grad(total, wanted)
-    for buffer, gradient in zip(
-        (table_gradient, density_gradient, color_gradient), gradients, strict=False
-    ):
-        buffer.add_(gradient)
-    by_gain = gradients[3] if factor is not None else target.new_empty(0, 3)
-    return total.detach(), *_pixels(result), by_gain
+    parameters = (table, density_weights, color_weights)
+    samples = _evaluate(model, parameters, marched, directions)
+    distortion = loss[1] > 0
+    result = _composite(model, samples, background, distortion)
+    color, opacity, distance, spread, weights, final, counts = result
+    total, by_pixel, by_gain = _loss_gradient(color, target, weight, gain, loss)
+    by_spread = None
+    if distortion:
+        total = total + loss[1] * spread.mean()
+        by_spread = torch.full_like(opacity, loss[1] * loss[2] / len(opacity))
+    by_density, by_color, _ = compositing.composite_backward_cuda(
+        [by_pixel, None, None, by_spread, None],
+        [opacity, weights, final, counts],
+        *(samples.density, samples.color, marched.distances, marched.steps),
+        *(marched.ray_offsets, background, model.early_stop, False),
+    )
+    gradients = (table_gradient, density_gradient, color_gradient)
+    _networks_backward(model, parameters, samples, by_color, by_density, gradients)
+    return total, color, opacity, distance, counts, by_gain, marched.counter[1]

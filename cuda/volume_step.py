@@ -76,10 +76,15 @@ class VolumeSettings:
 class LossSettings:
     """Mean over rays and channels of the squared error, or with `huber_delta` > 0 of the Huber
     loss (0.5 e^2 / delta inside, |e| - delta / 2 outside); plus `distortion_weight` times the
-    mean distortion of the rays (Mip-NeRF 360, eq. 15)."""
+    mean distortion of the rays (Mip-NeRF 360, eq. 15).
+
+    All gradients, not the loss, are multiplied by `gradient_scale`: a power of two about as large
+    as the batch keeps those of single samples in the range of fp16. The optimizer divides by it.
+    """
 
     huber_delta: float = 0.0
     distortion_weight: float = 0.0
+    gradient_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ class VolumeGradients:
     pixels: VolumePixels
     gain: Tensor
     """(N, 3) gradient by the gain of each ray, or empty where no gain was given."""
+    wanted: Tensor
+    """() int32: samples that all rays together ask room for."""
 
 
 def _shape(networks: GridNetworks, grid: MarchGrid, settings: VolumeSettings) -> list[int]:
@@ -189,7 +196,7 @@ def volume_train(
     settings, loss = settings or VolumeSettings(), loss or LossSettings()
     _check(origins, directions, jitter, background)
     check_shapes(("target", target, "N 3"), ("weight", weight, "N"), ("gain", gain, "N 3"))
-    value, color, opacity, distance, counts, gain_gradient = _volume_train(
+    value, color, opacity, distance, counts, gain_gradient, wanted = _volume_train(
         *(p.detach() for p in networks.parameters),
         networks.layout.levels_tensor,
         grid.bits,
@@ -204,9 +211,10 @@ def volume_train(
         weight,
         gain,
         *gradients,
-        [loss.huber_delta, loss.distortion_weight],
+        [loss.huber_delta, loss.distortion_weight, loss.gradient_scale],
     )
-    return VolumeGradients(value, VolumePixels(color, opacity, distance, counts), gain_gradient)
+    pixels = VolumePixels(color, opacity, distance, counts)
+    return VolumeGradients(value, pixels, gain_gradient, wanted)
 
 
 def _check(
@@ -236,8 +244,11 @@ class _Model(ctypes.Structure):
     ]
 
 
+_LOSS_FIELDS = ("huber_delta", "distortion_weight", "gradient_scale", "mean")
+
+
 class _Loss(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_float) for name in ("huber_delta", "distortion_weight", "scale")]
+    _fields_ = [(name, ctypes.c_float) for name in _LOSS_FIELDS]
 
 
 class _Outputs(ctypes.Structure):
@@ -306,7 +317,7 @@ def _outputs(pixels: VolumePixels) -> _Outputs:
 
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
-Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def _render_cpu(
@@ -356,7 +367,7 @@ def _train_cpu(
     density_gradient: Tensor,
     color_gradient: Tensor,
     loss: list[float],
-) -> Six:
+) -> Seven:
     tensors = (table, density_weights, color_weights, levels, bits, coarse)
     model = _model(tensors, shape, lengths)
     rays = _contiguous(origins, directions, jitter, background)
@@ -379,7 +390,8 @@ def _train_cpu(
         pointer(color_gradient),
     )
     four = (pixels.color, pixels.opacity, pixels.distance, pixels.counts)
-    return torch.tensor(value, dtype=torch.float32), *four, gain_gradient
+    wanted = pixels.counts.sum(dtype=torch.int32)
+    return torch.tensor(value, dtype=torch.float32), *four, gain_gradient, wanted
 
 
 def _render_fake(table: Tensor, *rest: Tensor) -> Four:
@@ -387,10 +399,11 @@ def _render_fake(table: Tensor, *rest: Tensor) -> Four:
     return pixels.color, pixels.opacity, pixels.distance, pixels.counts
 
 
-def _train_fake(table: Tensor, *rest: Tensor) -> Six:
+def _train_fake(table: Tensor, *rest: Tensor) -> Seven:
     gain = rest[13]
     count = 0 if gain is None else len(gain)
-    return table.new_empty(()), *_render_fake(table, *rest), table.new_empty(count, 3)
+    wanted = table.new_empty((), dtype=torch.int32)
+    return table.new_empty(()), *_render_fake(table, *rest), table.new_empty(count, 3), wanted
 
 
 _MODEL_SCHEMA = (
@@ -408,7 +421,7 @@ _volume_render = operation(
 _volume_train = operation(
     f"volume_train({_MODEL_SCHEMA}, Tensor target, Tensor? weight, Tensor? gain, "
     "Tensor(a!) table_gradient, Tensor(b!) density_gradient, Tensor(c!) color_gradient, "
-    "float[] loss) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "float[] loss) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     reference=reference.volume_train,
     cpu=_train_cpu,
     cuda=volume_pipeline.volume_train,

@@ -30,6 +30,8 @@ EARLY_DECAY = 0.6
 SYNC_STEPS = 8  # a GPU is asked for its sample count this often
 HUBER_DELTA = 0.1
 ADAM_BETAS = (0.9, 0.99)
+# Keeps the gradients of single samples, a mean over up to 2^18 rays, in the range of fp16.
+GPU_GRADIENT_SCALE = 2.0**17
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class StepResult:
     squared_error: Tensor
     rays: int
     samples: Tensor
+    """Shaded, of all rays."""
+    wanted: Tensor
+    """Samples that the rays asked room for; the number of rays follows it."""
 
 
 class ExposureTable(nn.Module):
@@ -141,7 +146,9 @@ class NerfMethod:
         self._moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self._parameters]
         self._small = self._small_optimizer()
         self._skipped = torch.zeros(1, dtype=torch.int32, device=device)
-        self._rays = FIRST_RAYS if device.type == "cpu" else 8 * FIRST_RAYS
+        on_cpu = device.type == "cpu"
+        self._scale = 1.0 if on_cpu else GPU_GRADIENT_SCALE
+        self._rays = FIRST_RAYS if on_cpu else 8 * FIRST_RAYS
 
     def _small_optimizer(self) -> torch.optim.Adam | None:
         groups: list[dict[str, Any]] = []
@@ -171,7 +178,7 @@ class NerfMethod:
         fused = self.poses is None and self.config.sampler == "lumigraph"
         result = self._fused_step(batch) if fused else self._autograd_step(batch)
         self._optimize(step, rate)
-        self._adapt(step, result.samples)
+        self._adapt(step, result.wanted)
         return result
 
     def _update_occupancy(self, step: int) -> None:
@@ -189,7 +196,7 @@ class NerfMethod:
 
     def _loss_settings(self) -> LossSettings:
         delta = HUBER_DELTA if self.config.loss == "huber" else 0.0
-        return LossSettings(delta, self.config.distortion_weight)
+        return LossSettings(delta, self.config.distortion_weight, self._scale)
 
     def _fused_step(self, batch: RayBatch) -> StepResult:
         gain = None if self.exposure is None else self.exposure(batch.image_places)
@@ -212,10 +219,11 @@ class NerfMethod:
         )
         color = out.pixels.color
         if gain is not None:
-            gain.backward(out.gain)
+            gain.backward(out.gain / self._scale)
             color = color * gain.detach()
         error = torch.nn.functional.mse_loss(color, batch.target)
-        return StepResult(out.loss, error, len(batch.target), out.pixels.counts.sum())
+        samples = out.pixels.counts.sum()
+        return StepResult(out.loss, error, len(batch.target), samples, out.wanted)
 
     def _autograd_step(self, batch: RayBatch) -> StepResult:
         origins, directions = batch.origins, batch.directions
@@ -244,12 +252,17 @@ class NerfMethod:
             loss = (error**2 * weight).mean()
         if out.distortion is not None:
             loss = loss + self.config.distortion_weight * out.distortion.mean()
-        loss.backward()
+        (loss * self._scale).backward()
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             if parameter.grad is not None:
                 gradient += parameter.grad
                 parameter.grad = None
-        return StepResult(loss.detach(), (error.detach() ** 2).mean(), len(error), out.sample_count)
+        for group in self._small.param_groups if self._small is not None else ():
+            for parameter in group["params"]:
+                parameter.grad = parameter.grad / self._scale
+        squared = (error.detach() ** 2).mean()
+        count = out.sample_count
+        return StepResult(loss.detach(), squared, len(error), count, count)
 
     def _optimize(self, step: int, rate: float) -> None:
         config = self.config
@@ -266,6 +279,7 @@ class NerfMethod:
                 beta2=ADAM_BETAS[1],
                 weight_decay=config.weight_decay if place else 0.0,
                 skip_zero=place == 0,
+                grad_scale=self._scale,
                 bad_count=self._skipped,
             )
         if self._small is not None:

@@ -53,7 +53,8 @@ struct Model {
 struct Loss {
   float huber_delta;        // 0: squared error
   float distortion_weight;  // 0: none
-  float scale;              // of all gradients: 1 / (3 rays) for the mean
+  float gradient_scale;     // factor on all gradients
+  float mean;               // 1 / (3 rays)
 };
 
 struct Outputs {
@@ -438,7 +439,7 @@ struct Renderer {
         slope = inside ? error / delta : (error > 0 ? 1.0f : -1.0f);
         value = inside ? 0.5f * error * error / delta : size - 0.5f * delta;
       }
-      slope *= weight * loss.scale;
+      slope *= weight * loss.mean * loss.gradient_scale;
       *total += weight * value;
       gradient[k] = gain * slope;
       if (targets.gain_gradient) targets.gain_gradient[place] = slope * pixel[k];
@@ -530,6 +531,7 @@ struct Renderer {
     chunk.weights_gradient.assign(density.gradient_size() + color.gradient_size(), 0.0f);
     chunk.count = count;
     chunk.loss = 0;
+    const float distortion_scale = 3 * loss.mean * loss.distortion_weight * loss.gradient_scale;
     float* positions = chunk.positions.need(3 * (size_t)count + SLACK);
     for (int i = 0; i < count; ++i)
       std::memcpy(positions + 3 * (size_t)i, &work.positions.data[3 * (size_t)work.source[i]], 12);
@@ -541,8 +543,7 @@ struct Renderer {
       loss_gradient(pixel, begin + r, targets, loss, &chunk.loss, gradient);
       if (loss.distortion_weight > 0)
         chunk.loss += 3 * loss.distortion_weight *
-                      distortion_gradient(work, r, 3 * loss.scale * loss.distortion_weight,
-                                          work.sample_gradient.data.data());
+                      distortion_gradient(work, r, distortion_scale, work.sample_gradient.data.data());
       ray_backward(work, r, gradient, behind, transmittance);
     }
     networks_backward(work, count, chunk);
@@ -601,7 +602,7 @@ double train_all(const Model& model, const float* origins, const float* directio
     renderer.color.add_gradient(gradient + renderer.density.gradient_size(), color_gradient);
     total += chunks[c].loss;
   }
-  return total * loss.scale;
+  return total * loss.mean;
 }
 
 }  // namespace

@@ -183,9 +183,10 @@ def volume_train(
     density_gradient: Tensor,
     color_gradient: Tensor,
     loss: list[float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The loss, what `volume_render` returns, and the gradient of `gain`; gradients of the
-    parameters are added to the three buffers."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The loss, what `volume_render` returns, the gradient of `gain`, and the number of samples;
+    gradients of the parameters are added to the three buffers. `loss`: Huber delta, distortion
+    weight, factor on all gradients."""
     model = Model(levels, bits, shape, lengths)
     with torch.enable_grad():
         leaves = [p.detach().requires_grad_() for p in (table, density_weights, color_weights)]
@@ -195,7 +196,7 @@ def volume_train(
             model, (leaves[0], leaves[1], leaves[2]), origins, directions, jitter, background
         )
         error = factor * result.color - target
-        delta, distortion_weight = loss
+        delta, distortion_weight, scale = loss
         if delta > 0:
             zero = torch.zeros_like(error)
             value = torch.nn.functional.huber_loss(error, zero, reduction="none", delta=delta)
@@ -208,7 +209,7 @@ def volume_train(
         if distortion_weight > 0:
             each = distortion(result.weights, result.distances, result.steps)
             total = total + distortion_weight * each.sum() / max(len(each), 1)
-        gradients = torch.autograd.grad(total, [*leaves, factor], allow_unused=True)
+        gradients = torch.autograd.grad(scale * total, [*leaves, factor], allow_unused=True)
     for buffer, gradient in zip(
         (table_gradient, density_gradient, color_gradient), gradients, strict=False
     ):
@@ -216,5 +217,7 @@ def volume_train(
             buffer += gradient
     by_gain = gradients[3] if gain is not None else target.new_empty(0, 3)
     assert by_gain is not None
-    pixels = (result.color, result.opacity, result.distance, result.counts)
-    return total.detach().to(table.dtype), *(p.detach() for p in pixels), by_gain
+    color, opacity, distance = (p.detach() for p in (result.color, result.opacity, result.distance))
+    wanted = result.counts.sum(dtype=torch.int32)
+    value = total.detach().to(table.dtype)
+    return value, color, opacity, distance, result.counts, by_gain, wanted
