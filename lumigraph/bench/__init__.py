@@ -1,0 +1,9 @@
+"""Measuring: operations and training steps against their torch twins and peers.
+
+`lumigraph bench kernels|train` are these functions; `benchmarks/` holds scripts and results.
+"""
+
+from .kernels import bench_kernels
+from .train import bench_train
+
+__all__ = ["bench_kernels", "bench_train"]
