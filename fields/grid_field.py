@@ -18,7 +18,7 @@ from lumigraph.cuda.grid import GridLayout, grid_encode
 from lumigraph.cuda.harmonics import harmonics_encode
 from lumigraph.cuda.mlp import mlp
 
-from .protocols import GridNetworks
+from .protocols import GridNetworks, TrainedParameter
 
 GEOMETRY_WIDTH = 16  # outputs of the density network
 HARMONICS_DEGREE = 4  # bands 0 to 3, 16 values
@@ -32,6 +32,19 @@ def initial_weights(widths: tuple[int, ...], generator: torch.Generator) -> Tens
         bound = math.sqrt(6 / (inputs + outputs))
         layers.append((torch.rand(outputs * inputs, generator=generator) * 2 - 1) * bound)
     return torch.cat(layers)
+
+
+def field_cascades(layout: GridLayout, aabb_scale: int) -> int:
+    """Cascades of a field with this encoding and extent.
+
+    Raises:
+        ConfigError: it cannot be the encoding of a radiance field.
+    """
+    if layout.dimensions != 3:
+        raise ConfigError(f"a radiance field needs a 3-D grid, not {layout.dimensions}-D")
+    if aabb_scale not in (1, 2, 4, 8, 16, 32, 64, 128):
+        raise ConfigError(f"aabb_scale = {aabb_scale}: must be a power of two, 1 to 128")
+    return int(math.log2(aabb_scale)) + 1
 
 
 class GridField(nn.Module):
@@ -63,13 +76,9 @@ class GridField(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if layout.dimensions != 3:
-            raise ConfigError(f"a radiance field needs a 3-D grid, not {layout.dimensions}-D")
-        if aabb_scale not in (1, 2, 4, 8, 16, 32, 64, 128):
-            raise ConfigError(f"aabb_scale = {aabb_scale}: must be a power of two, 1 to 128")
+        self.cascades = field_cascades(layout, aabb_scale)
         self.register_buffer("bounds", torch.as_tensor(bounds, dtype=torch.float32).clone())
         self.layout = layout
-        self.cascades = int(math.log2(aabb_scale)) + 1
         hidden = (hidden_width,)
         self.density_widths = (layout.output_width, *hidden * density_layers, GEOMETRY_WIDTH)
         self.color_widths = (GEOMETRY_WIDTH + HARMONICS_DEGREE**2, *hidden * color_layers, 3)
@@ -95,6 +104,14 @@ class GridField(nn.Module):
         inputs = torch.cat([geometry, harmonics], dim=1)
         color = mlp(inputs, self.color_weights, self.color_widths, output_activation="sigmoid")
         return torch.exp(geometry[:, 0].clamp(max=15.0)), color.float()
+
+    def trained_parameters(self) -> list[TrainedParameter]:
+        """In the order of `networks().parameters`."""
+        return [
+            TrainedParameter(self.table, is_network=False),
+            TrainedParameter(self.density_weights, is_network=True),
+            TrainedParameter(self.color_weights, is_network=True),
+        ]
 
     def networks(self) -> GridNetworks:
         return GridNetworks(

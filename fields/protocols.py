@@ -8,9 +8,9 @@ vectors, distances are divided by the side.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lumigraph.cuda.volume_step import GridNetworks
 
@@ -35,6 +35,14 @@ class VolumeField(Protocol):
 
     def networks(self) -> GridNetworks | None:
         """The parts for fused kernels, or None when the field is of another make."""
+
+
+class TrainedParameter(NamedTuple):
+    """One tensor of a field that training changes."""
+
+    tensor: nn.Parameter
+    is_network: bool
+    """Weights of a network, which decay; else a table, whose entries without a gradient stay."""
 
 
 def to_grid_space(points: Tensor, bounds: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ Everything inside is in grid space (fields/protocols.py); frames are in scene un
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +17,15 @@ from torch import Tensor
 from lumigraph.core import Cameras, Frame
 from lumigraph.core.errors import ConfigError, require
 from lumigraph.cuda.compositing import composite
-from lumigraph.cuda.marching import march_rays
+from lumigraph.cuda.marching import MarchedSamples, march_rays
 from lumigraph.cuda.volume_step import VolumePixels, VolumeSettings, volume_render
 from lumigraph.fields.protocols import VolumeField, to_grid_space
 
 from .occupancy import OccupancyGrid
 
 RAYS_PER_CHUNK = 2**15
-SAMPLES_PER_CHUNK = 2**22
+SAMPLES_PER_CHUNK = 2**22  # of a fused pass
+QUERIES_PER_CHUNK = 2**20  # samples of a field that is asked step by step
 NORMAL_CHUNK = 2**17  # samples whose density gradient is formed at a time
 VISIBLE = 0.5  # opacity from which a pixel has a surface
 
@@ -45,8 +46,10 @@ class RayColors:
     """(N,) sum of weights times distance, in grid units."""
     distortion: Tensor | None
     """(N,) distortion loss of each ray, where asked for."""
+    counts: Tensor
+    """(N,) int32, samples of each ray in front of the early stop."""
     sample_count: Tensor
-    """() samples of all rays."""
+    """() samples that the field was asked about."""
 
 
 class VolumeRenderer:
@@ -60,6 +63,7 @@ class VolumeRenderer:
         sampler: "lumigraph", or "nerfacc" for that package's marching and compositing.
 
     Raises:
+        ConfigError: there is no such sampler.
         MissingExtraError: nerfacc is asked for and not installed.
     """
 
@@ -80,6 +84,15 @@ class VolumeRenderer:
         self.near, self.early_stop, self.sampler = near, early_stop, sampler
 
     def to(self, device: torch.device) -> VolumeRenderer:
+        """Move everything.
+
+        Raises:
+            BackendError: the sampler cannot work there.
+        """
+        if self.sampler == "nerfacc":
+            from .nerfacc_sampler import nerfacc_library
+
+            nerfacc_library(torch.device(device))
         self.occupancy.to(device)
         self.background = self.background.to(device)
         return self
@@ -110,7 +123,8 @@ class VolumeRenderer:
         if self.sampler == "nerfacc":
             from .nerfacc_sampler import render_rays
 
-            return render_rays(self, field, origins, directions, background, jitter is not None)
+            options = {"jitter": jitter, "background": background}
+            return render_rays(self, field, origins, directions, distortion=distortion, **options)
         samples = march_rays(
             origins.detach(),
             directions.detach(),
@@ -119,12 +133,22 @@ class VolumeRenderer:
             near=self.near,
             max_samples=max_samples,
         )
+        return self._shade(field, samples, origins, directions, background, distortion)
+
+    def _shade(
+        self,
+        field: VolumeField,
+        samples: MarchedSamples,
+        origins: Tensor,
+        directions: Tensor,
+        background: Tensor | None,
+        distortion: bool,
+    ) -> RayColors:
         rays = samples.ray_indices.long()
         toward = directions[rays]
+        positions = samples.positions
         if origins.requires_grad or directions.requires_grad:
             positions = origins[rays] + samples.distances[:, None] * toward
-        else:
-            positions = samples.positions
         density, color = field.query(positions, toward)
         result = composite(
             density,
@@ -136,8 +160,33 @@ class VolumeRenderer:
             early_stop=self.early_stop,
             distortion=distortion,
         )
-        count = torch.tensor(len(rays), device=origins.device)
-        return RayColors(result.color, result.opacity, result.depth, result.distortion, count)
+        return RayColors(
+            color=result.color,
+            opacity=result.opacity,
+            distance=result.depth,
+            distortion=result.distortion,
+            counts=result.counts,
+            sample_count=torch.tensor(len(rays), device=origins.device),
+        )
+
+    def _marched(
+        self, origins: Tensor, directions: Tensor
+    ) -> Iterator[tuple[slice, MarchedSamples]]:
+        """All rays, as many at a time as have room for their samples."""
+        begin, size = 0, len(origins)
+        while begin < len(origins):
+            tried = slice(begin, begin + size)
+            samples = march_rays(
+                origins[tried],
+                directions[tried],
+                self.occupancy.march_grid,
+                near=self.near,
+                max_samples=QUERIES_PER_CHUNK,
+            )
+            fitted = max(int(samples.counter[2]), 1)  # the room holds any single ray
+            part = samples._replace(ray_offsets=samples.ray_offsets[:fitted])
+            yield slice(begin, begin + fitted), part
+            begin, size = begin + fitted, 2 * fitted
 
     @torch.no_grad()
     def _pixels(self, field: VolumeField, origins: Tensor, directions: Tensor) -> VolumePixels:
@@ -152,9 +201,21 @@ class VolumeRenderer:
                 background=background,
                 settings=self.settings(),
             )
-        out = self.render_rays(field, origins, directions, background=background)
-        counts = torch.zeros(len(origins), dtype=torch.int32, device=origins.device)
-        return VolumePixels(out.color, out.opacity, out.distance, counts)
+        if self.sampler == "lumigraph":
+            parts = [
+                self._shade(
+                    field, samples, origins[rays], directions[rays], background[rays], False
+                )
+                for rays, samples in self._marched(origins, directions)
+            ]
+        else:
+            parts = [self.render_rays(field, origins, directions, background=background)]
+        return VolumePixels(
+            torch.cat([part.color for part in parts]),
+            torch.cat([part.opacity for part in parts]),
+            torch.cat([part.distance for part in parts]),
+            torch.cat([part.counts for part in parts]),
+        )
 
     def render(
         self,
@@ -202,13 +263,10 @@ class VolumeRenderer:
     def _normals(self, field: VolumeField, origins: Tensor, directions: Tensor) -> Tensor:
         """(N, 3) unit normals, 0 where a ray meets no surface: minus the density's gradient,
         averaged with the rays' weights."""
-        samples = march_rays(
-            origins,
-            directions,
-            self.occupancy.march_grid,
-            near=self.near,
-            max_samples=SAMPLES_PER_CHUNK,
-        )
+        parts = [self._group_normals(field, part) for _, part in self._marched(origins, directions)]
+        return torch.cat(parts) if parts else torch.zeros_like(origins)
+
+    def _group_normals(self, field: VolumeField, samples: MarchedSamples) -> Tensor:
         densities, gradients = [], []
         for positions in samples.positions.split(NORMAL_CHUNK):
             with torch.enable_grad():
@@ -217,8 +275,6 @@ class VolumeRenderer:
                 (gradient,) = torch.autograd.grad(density.sum(), points)
             densities.append(density.detach())
             gradients.append(-gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-12))
-        if not densities:
-            return torch.zeros_like(origins)
         result = composite(
             torch.cat(densities),
             torch.cat(gradients),

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from lumigraph.core import Cameras, Scene
 from lumigraph.core.transforms import se3_exp
+from lumigraph.cuda.grid import GridLayout
 from lumigraph.cuda.optimizer import adam_step_
-from lumigraph.cuda.volume_step import LossSettings, VolumeSettings, volume_train
-from lumigraph.fields import DenseGridField, HashGridField, to_grid_space
+from lumigraph.cuda.volume_step import GridNetworks, LossSettings, VolumeSettings, volume_train
+from lumigraph.fields import GridField, TinyCudaField, to_grid_space
 from lumigraph.renderers import OccupancyGrid, VolumeRenderer
 
 from .config import TrainConfig
@@ -32,6 +33,9 @@ HUBER_DELTA = 0.1
 ADAM_BETAS = (0.9, 0.99)
 # Keeps the gradients of single samples, a mean over up to 2^18 rays, in the range of fp16.
 GPU_GRADIENT_SCALE = 2.0**17
+FOREIGN_GRADIENT_SCALE = 2.0**10  # tiny-cuda-nn multiplies by another 2^7
+
+RadianceField = GridField | TinyCudaField
 
 
 @dataclass(frozen=True)
@@ -78,22 +82,30 @@ class PoseTable(nn.Module):
         return moved, (rotation @ directions[..., None])[..., 0]
 
 
-def build_field(scene: Scene, config: TrainConfig) -> HashGridField:
-    """The field that a configuration asks for, with initial weights."""
-    make: type[HashGridField] = HashGridField if config.field == "hash" else DenseGridField
-    return make(
-        scene.bounds,
+def build_field(scene: Scene, config: TrainConfig, device: torch.device) -> RadianceField:
+    """The field that a configuration asks for, with initial weights.
+
+    Raises:
+        BackendError, MissingExtraError: its encoder does not work here.
+    """
+    layout = GridLayout.from_resolutions(
+        config.base_resolution,
+        config.max_resolution * scene.aabb_scale,
         levels=config.levels,
         features=config.features,
         log2_table_size=config.log2_table_size,
-        base_resolution=config.base_resolution,
-        max_resolution=config.max_resolution,
-        aabb_scale=scene.aabb_scale,
-        hidden_width=config.hidden_width,
-        density_layers=config.density_layers,
-        color_layers=config.color_layers,
-        seed=config.seed,
+        dense=config.field == "dense",
     )
+    shape: dict[str, Any] = {
+        "aabb_scale": scene.aabb_scale,
+        "hidden_width": config.hidden_width,
+        "density_layers": config.density_layers,
+        "color_layers": config.color_layers,
+        "seed": config.seed,
+    }
+    if config.encoder == "tinycudann":
+        return TinyCudaField(scene.bounds, layout, device=device, **shape).to(device)
+    return GridField(scene.bounds, layout, **shape).to(device)
 
 
 def build_occupancy(scene: Scene, config: TrainConfig) -> OccupancyGrid:
@@ -126,7 +138,7 @@ class NerfMethod:
     def __init__(self, scene: Scene, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         train = scene.split("train")
-        self.field = build_field(scene, config).to(device)
+        self.field = build_field(scene, config, device)
         self.occupancy = build_occupancy(scene, config).to(device)
         self.occupancy.mark_unseen(scene.cameras[train], scene.bounds)
         self.renderer = build_renderer(scene, config, self.occupancy).to(device)
@@ -141,13 +153,16 @@ class NerfMethod:
         self.exposure = ExposureTable(len(train)).to(device) if config.exposure else None
         self.poses = PoseTable(len(train)).to(device) if config.pose_refinement else None
         self._generator = torch.Generator().manual_seed(config.seed + 1)
-        self._parameters = [self.field.table, self.field.density_weights, self.field.color_weights]
-        self._gradients = [torch.zeros_like(p) for p in self._parameters]
-        self._moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self._parameters]
+        self._parameters = self.field.trained_parameters()
+        tensors = [parameter.tensor for parameter in self._parameters]
+        self._gradients = [torch.zeros_like(t) for t in tensors]
+        self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in tensors]
         self._small = self._small_optimizer()
         self._skipped = torch.zeros(1, dtype=torch.int32, device=device)
         on_cpu = device.type == "cpu"
-        self._scale = 1.0 if on_cpu else GPU_GRADIENT_SCALE
+        foreign = self.field.networks() is None
+        gpu_scale = FOREIGN_GRADIENT_SCALE if foreign else GPU_GRADIENT_SCALE
+        self._scale = 1.0 if on_cpu else gpu_scale
         self._rays = FIRST_RAYS if on_cpu else 8 * FIRST_RAYS
 
     def _small_optimizer(self) -> torch.optim.Adam | None:
@@ -175,11 +190,20 @@ class NerfMethod:
         """
         self._update_occupancy(step)
         batch = self.sampler.sample(self._rays, step)
-        fused = self.poses is None and self.config.sampler == "lumigraph"
-        result = self._fused_step(batch) if fused else self._autograd_step(batch)
+        networks = self._fused_networks()
+        if networks is None:
+            result = self._autograd_step(batch)
+        else:
+            result = self._fused_step(networks, batch)
         self._optimize(step, rate)
         self._adapt(step, result.wanted)
         return result
+
+    def _fused_networks(self) -> GridNetworks | None:
+        """What the fused step works on, or None where it cannot do what is asked."""
+        if self.poses is not None or self.renderer.sampler != "lumigraph":
+            return None
+        return self.field.networks()
 
     def _update_occupancy(self, step: int) -> None:
         early = step < EARLY_STEPS
@@ -198,13 +222,13 @@ class NerfMethod:
         delta = HUBER_DELTA if self.config.loss == "huber" else 0.0
         return LossSettings(delta, self.config.distortion_weight, self._scale)
 
-    def _fused_step(self, batch: RayBatch) -> StepResult:
+    def _fused_step(self, networks: GridNetworks, batch: RayBatch) -> StepResult:
         gain = None if self.exposure is None else self.exposure(batch.image_places)
         settings = VolumeSettings(
             near=self.renderer.near, capacity=self.config.batch_samples * 5 // 4
         )
         out = volume_train(
-            self.field.networks(),
+            networks,
             self.occupancy.march_grid,
             batch.origins,
             batch.directions,
@@ -253,32 +277,37 @@ class NerfMethod:
         if out.distortion is not None:
             loss = loss + self.config.distortion_weight * out.distortion.mean()
         (loss * self._scale).backward()
-        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            if parameter.grad is not None:
-                gradient += parameter.grad
-                parameter.grad = None
-        for group in self._small.param_groups if self._small is not None else ():
-            for parameter in group["params"]:
-                parameter.grad = parameter.grad / self._scale
+        self._collect_gradients()
         squared = (error.detach() ** 2).mean()
         count = out.sample_count
         return StepResult(loss.detach(), squared, len(error), count, count)
 
+    def _collect_gradients(self) -> None:
+        """From autograd to where `_optimize` looks for them."""
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            if parameter.tensor.grad is not None:
+                gradient += parameter.tensor.grad
+                parameter.tensor.grad = None
+        for group in self._small.param_groups if self._small is not None else ():
+            for small in group["params"]:
+                if small.grad is not None:
+                    small.grad /= self._scale
+
     def _optimize(self, step: int, rate: float) -> None:
         config = self.config
-        for place, (parameter, gradient) in enumerate(
-            zip(self._parameters, self._gradients, strict=True)
+        for parameter, gradient, moments in zip(
+            self._parameters, self._gradients, self._moments, strict=True
         ):
             adam_step_(
-                parameter.detach(),
+                parameter.tensor.detach(),
                 gradient,
-                *self._moments[place],
+                *moments,
                 step=step + 1,
                 learning_rate=config.learning_rate * rate,
                 beta1=ADAM_BETAS[0],
                 beta2=ADAM_BETAS[1],
-                weight_decay=config.weight_decay if place else 0.0,
-                skip_zero=place == 0,
+                weight_decay=config.weight_decay if parameter.is_network else 0.0,
+                skip_zero=not parameter.is_network,
                 grad_scale=self._scale,
                 bad_count=self._skipped,
             )

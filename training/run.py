@@ -22,20 +22,19 @@ from lumigraph import datasets
 from lumigraph.core import Cameras, Frame, Scene
 from lumigraph.core.devices import choose_device
 from lumigraph.core.errors import DataError
-from lumigraph.fields import HashGridField
 from lumigraph.renderers import VolumeRenderer
 
 from .checkpoint import copy_state, load_checkpoint
 from .config import TrainConfig, config_from_dict
 from .files import newest_checkpoint, read_json, read_yaml, write_json
-from .nerf import build_field, build_occupancy, build_renderer
+from .nerf import RadianceField, build_field, build_occupancy, build_renderer
 
 
 @dataclass(frozen=True)
 class Model:
     """A trained field with its renderer."""
 
-    field: HashGridField
+    field: RadianceField
     renderer: VolumeRenderer
     device: torch.device
 
@@ -91,14 +90,14 @@ class Run:
         path = newest_checkpoint(self.path)
         tensors, _ = load_checkpoint(path)
         scene = self.scene()
-        field = build_field(scene, self.config)
+        field = build_field(scene, self.config, chosen)
         occupancy = build_occupancy(scene, self.config)
         state = {f"field.{name}": value for name, value in field.state_dict().items()}
         state |= {f"occupancy.{name}": v for name, v in occupancy.state_dict().items()}
         copy_state(state, tensors, path)
         occupancy.refresh()
         renderer = build_renderer(scene, self.config, occupancy.to(chosen)).to(chosen)
-        return Model(field.to(chosen), renderer, chosen)
+        return Model(field, renderer, chosen)
 
     def train_summary(self) -> dict[str, Any]:
         """What training reported: `train.json`."""
