@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         render_cameras,
         video,
     )
-    from lumigraph.export.scene_summary import draw_scene, summarize_scene
     from lumigraph.export.video_writer import check_output, write_video
 
 _MODULE_OF = {
@@ -21,9 +20,7 @@ _MODULE_OF = {
     "RenderedPath": "render_path",
     "camera_path": "render_path",
     "check_output": "video_writer",
-    "draw_scene": "scene_summary",
     "render_cameras": "render_path",
-    "summarize_scene": "scene_summary",
     "video": "render_path",
     "write_video": "video_writer",
 }
@@ -33,9 +30,7 @@ __all__ = [
     "RenderedPath",
     "camera_path",
     "check_output",
-    "draw_scene",
     "render_cameras",
-    "summarize_scene",
     "video",
     "write_video",
 ]

@@ -33,7 +33,7 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     """Load, print, draw."""
     from lumigraph import datasets
     from lumigraph.core.errors import InputError
-    from lumigraph.export import draw_scene, summarize_scene
+    from lumigraph.datasets.inspection import inspect, save_picture
 
     if arguments.out is not None and arguments.out.suffix != ".png":
         raise InputError(f"--out {arguments.out}: expected a name that ends in .png")
@@ -43,40 +43,9 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
         image_scale=arguments.image_scale,
         split_every=arguments.split_every,
     )
-    summary = summarize_scene(scene)
-    show(summary, terminal)
-    out = draw_scene(scene, arguments.out or Path(f"inspect-{scene.name}.png"))
+    report = inspect(scene)
+    for line in report.lines():
+        terminal.say(escaped(line))
+    out = save_picture(scene, arguments.out or Path(f"inspect-{scene.name}.png"))
     terminal.facts([("picture", out)])
-    return {**summary, "picture": str(out)}
-
-
-def show(summary: dict[str, Any], terminal: Terminal) -> None:
-    """The summary for people."""
-    low, high = summary["camera_distance"]
-    extras = [name for name in ("masks", "depths", "times") if summary[name]]
-    alpha = "with alpha" if summary["has_alpha"] else "no alpha"
-    over = f", over {summary['background']}" if summary["background"] else ""
-    corners = [", ".join(f"{x:.3g}" for x in corner) for corner in summary["bounds"]]
-    terminal.facts(
-        [
-            ("scene", summary["name"]),
-            ("images", f"{summary['images']}, {alpha}{over}"),
-            ("splits", _counts(summary["splits"])),
-            ("sizes", _counts(summary["sizes"])),
-            ("camera models", _counts(summary["camera_models"])),
-            ("region of interest", f"({corners[0]}) to ({corners[1]})"),
-            ("surroundings", f"{summary['aabb_scale']} times that"),
-            ("camera distance", f"{low:.3g} to {high:.3g} from its middle"),
-            ("points", summary["points"] or "none"),
-            ("also", ", ".join(extras) or "nothing"),
-        ]
-    )
-    for note in summary["notes"]:
-        terminal.say(f"  [yellow]note[/yellow]  {escaped(note)}")
-
-
-def _counts(counts: dict[str, int]) -> str:
-    """`640x480 (30), 480x640 (4)`, shortened after a few."""
-    shown = [f"{name} ({count})" for name, count in list(counts.items())[:4]]
-    more = len(counts) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "") or "none"
+    return {**report.to_dict(), "picture": str(out)}
