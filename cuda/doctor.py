@@ -106,12 +106,12 @@ def _check(
     seconds = time.perf_counter() - begin
     if found.shape != wanted.shape:
         return Row(name, FAILED, f"shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
-    error = float((found - wanted).norm() / wanted.norm().clamp_min(1e-12))
+    difference = float((found - wanted).norm() / wanted.norm().clamp_min(1e-12))
     tolerance = TOLERANCE_GPU if device.type == "cuda" else TOLERANCE_CPU
-    status = OK if error <= tolerance else FAILED
+    status = OK if difference <= tolerance else FAILED
     if status == OK and kind == "torch":
         status = SLOWER
-    return Row(name, status, f"{kind}, differs from torch by {error:.1e}, {seconds:.2f} s")
+    return Row(name, status, f"{kind}, differs from torch by {difference:.1e}, {seconds:.2f} s")
 
 
 def _random(*shape: int, device: torch.device) -> Tensor:

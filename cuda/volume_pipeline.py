@@ -197,9 +197,12 @@ def _networks_backward(
 ) -> None:
     """Adds to `gradients` of table, density weights and color weights."""
     _, density_weights, color_weights = parameters
-    options = {"need_x": True, "need_weights": True, "gradient_scale": SCALED_BY_CALLER}
     by_inputs, by_color_weights = launch_backward(
-        model.color, (by_color, samples.inputs, color_weights, samples.color), **options
+        model.color,
+        (by_color, samples.inputs, color_weights, samples.color),
+        need_x=True,
+        need_weights=True,
+        gradient_scale=SCALED_BY_CALLER,
     )
     by_geometry = torch.empty_like(samples.geometry)
     count = len(by_geometry)
@@ -210,7 +213,9 @@ def _networks_backward(
     by_encoded, by_density_weights = launch_backward(
         model.density,
         (by_geometry, samples.encoded, density_weights, samples.geometry),
-        **options,
+        need_x=True,
+        need_weights=True,
+        gradient_scale=SCALED_BY_CALLER,
     )
     grid.add_table_gradient_cuda(
         samples.unit, by_encoded, model.levels, gradients[0], smooth=model.smooth

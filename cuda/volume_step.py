@@ -371,10 +371,10 @@ def _train_cpu(
     tensors = (table, density_weights, color_weights, levels, bits, coarse)
     model = _model(tensors, shape, lengths)
     rays = _contiguous(origins, directions, jitter, background)
-    wanted = _contiguous(target, weight, gain)
+    given = _contiguous(target, weight, gain)
     gain_gradient = torch.zeros(len(origins) if gain is not None else 0, 3)
     by_gain = None if gain is None else gain_gradient
-    targets = _Targets(*map(_address, [*wanted, by_gain]))
+    targets = _Targets(*map(_address, [*given, by_gain]))
     pixels = _pixels(len(origins), origins.device)
     function = cpu_library().lg_volume_train
     function.restype = ctypes.c_double

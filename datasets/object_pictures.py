@@ -99,7 +99,7 @@ def _block_mean(values: Array) -> Array:
     for row in range(OVERSAMPLING):
         for column in range(OVERSAMPLING):
             total += values[:, row, :, column]
-    return total / np.float32(OVERSAMPLING**2)
+    return (total / OVERSAMPLING**2).astype(np.float32)
 
 
 def _radiance(

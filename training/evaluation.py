@@ -67,7 +67,8 @@ def evaluate(
         raise ConfigError(f"split {split!r}: unknown, the scene has {', '.join(scene.splits)}")
     indices = scene.split(split).tolist()
     model = run.model(device)
-    rows, spent = [], 0.0
+    rows: list[dict[str, Any]] = []
+    spent = 0.0
     for place, index in enumerate(indices):
         begin = time.perf_counter()
         frame = model.render(scene.cameras[index])
@@ -78,9 +79,10 @@ def evaluate(
         pictures = {"prediction": prediction, "truth": truth, "depth": frame.channel("depth")}
         for name, picture in pictures.items():
             write_image(folder / f"{place:03d}_{name}.png", picture)
-        rows.append({"view": place, "image": _name(scene, index), **_scores(prediction, truth)})
+        scores = _scores(prediction, truth)
+        rows.append({"view": place, "image": _name(scene, index), **scores})
         if on_event is not None:
-            on_event(ViewEvent(place, len(indices), rows[-1]["psnr"]))
+            on_event(ViewEvent(place, len(indices), float(scores["psnr"] or 0.0)))
     result = {
         "run": str(run.path),
         "protocol": protocol_name(scene, split),

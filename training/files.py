@@ -14,7 +14,7 @@ from typing import Any
 from lumigraph.core.errors import CheckpointError, ConfigError, DataError
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` on a temporary name beside `path`, then rename.
 
     A failure (a full disk, say) leaves an earlier file of that name as it was.

@@ -64,7 +64,7 @@ class ExposureTable(nn.Module):
 
     def center(self) -> None:
         with torch.no_grad():
-            self.log_gain -= self.log_gain.mean(dim=0)
+            self.log_gain.sub_(self.log_gain.mean(dim=0))
 
 
 class PoseTable(nn.Module):

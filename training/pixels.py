@@ -7,6 +7,7 @@ resident and moves on every `WINDOW_STEPS` steps, so that all are seen. Letters:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -132,7 +133,7 @@ class PixelSampler:
     def sample(self, count: int, step: int) -> RayBatch:
         """`count` random rays. The same seed and steps give the same rays."""
         self._show_window(step)
-        options = {"generator": self._generator, "device": self._device}
+        options: dict[str, Any] = {"generator": self._generator, "device": self._device}
         resident = torch.randint(self._window, (count,), **options)
         size = self._sizes[resident]
         # the product can round up to the size itself
