@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lumigraph.core.errors import ConfigError
+from lumigraph.core.shapes import check_shapes
 from lumigraph.cuda.grid import GridLayout, grid_encode
 from lumigraph.cuda.harmonics import harmonics_encode
 from lumigraph.cuda.mlp import mlp
@@ -23,6 +24,7 @@ from .protocols import GridNetworks, TrainedParameter
 GEOMETRY_WIDTH = 16  # outputs of the density network
 HARMONICS_DEGREE = 4  # bands 0 to 3, 16 values
 TABLE_INIT = 1e-4
+HIDDEN_WIDTHS = range(16, 129, 16)
 
 
 def initial_weights(widths: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -34,17 +36,20 @@ def initial_weights(widths: tuple[int, ...], generator: torch.Generator) -> Tens
     return torch.cat(layers)
 
 
-def field_cascades(layout: GridLayout, aabb_scale: int) -> int:
-    """Cascades of a field with this encoding and extent.
+def field_extent(bounds: Tensor, layout: GridLayout, aabb_scale: int) -> tuple[Tensor, int]:
+    """Bounds (2, 3) as float32 and the number of cascades of a field with this encoding.
 
     Raises:
+        InputError: bounds of another shape.
         ConfigError: it cannot be the encoding of a radiance field.
     """
     if layout.dimensions != 3:
         raise ConfigError(f"a radiance field needs a 3-D grid, not {layout.dimensions}-D")
     if aabb_scale not in (1, 2, 4, 8, 16, 32, 64, 128):
         raise ConfigError(f"aabb_scale = {aabb_scale}: must be a power of two, 1 to 128")
-    return int(math.log2(aabb_scale)) + 1
+    corners = torch.as_tensor(bounds, dtype=torch.float32).clone()
+    check_shapes(("bounds", corners, "2 3"))
+    return corners, int(math.log2(aabb_scale)) + 1
 
 
 class GridField(nn.Module):
@@ -76,8 +81,12 @@ class GridField(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.cascades = field_cascades(layout, aabb_scale)
-        self.register_buffer("bounds", torch.as_tensor(bounds, dtype=torch.float32).clone())
+        corners, self.cascades = field_extent(bounds, layout, aabb_scale)
+        if hidden_width not in HIDDEN_WIDTHS:
+            raise ConfigError(f"hidden_width = {hidden_width}: must be 16 to 128 in steps of 16")
+        if min(density_layers, color_layers) < 1:
+            raise ConfigError("density_layers and color_layers: must be at least 1")
+        self.register_buffer("bounds", corners)
         self.layout = layout
         hidden = (hidden_width,)
         self.density_widths = (layout.output_width, *hidden * density_layers, GEOMETRY_WIDTH)

@@ -17,7 +17,7 @@ from lumigraph.core.errors import BackendError, ConfigError, MissingExtraError
 from lumigraph.cuda.grid import GridLayout
 from lumigraph.cuda.harmonics import harmonics_encode
 
-from .grid_field import GEOMETRY_WIDTH, HARMONICS_DEGREE, field_cascades
+from .grid_field import GEOMETRY_WIDTH, HARMONICS_DEGREE, field_extent
 from .protocols import TrainedParameter
 
 FUSED_WIDTHS = (16, 32, 64, 128)
@@ -85,14 +85,14 @@ class TinyCudaField(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.cascades = field_cascades(layout, aabb_scale)
+        corners, self.cascades = field_extent(bounds, layout, aabb_scale)
         if hidden_width not in FUSED_WIDTHS:
             raise ConfigError(
                 f"hidden_width = {hidden_width}: networks of tinycudann have 16, 32, 64 or 128 "
                 "units; choose one of these, or --encoder lumigraph"
             )
         library = tinycudann_library(device)
-        self.register_buffer("bounds", torch.as_tensor(bounds, dtype=torch.float32).clone())
+        self.register_buffer("bounds", corners)
         self.layout = layout
         density = network_options(hidden_width, density_layers, "None")
         color = network_options(hidden_width, color_layers, "Sigmoid")
