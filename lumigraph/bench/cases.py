@@ -7,6 +7,7 @@ work in fp16 as in training, on a CPU in fp32.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -72,14 +73,15 @@ def _works_in_half(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def normal(*shape: int, seed: int) -> Tensor:
-    """Random numbers, the same on every machine."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def normal(rows: int, *width: int, seed: int) -> Tensor:
+    """Random numbers, the same on every machine; beyond 2^16 rows they repeat, for drawing them
+    would take longer than the measurement."""
+    drawn = torch.randn(min(rows, 2**16), *width, generator=torch.Generator().manual_seed(seed))
+    return drawn.repeat(-(-rows // len(drawn)), *[1] * len(width))[:rows].contiguous()
 
 
 def _table(layout: GridLayout) -> Tensor:
-    size = (layout.entries, layout.features)
-    return torch.rand(size, generator=torch.Generator().manual_seed(1)).mul(0.2).sub(0.1)
+    return normal(layout.entries, layout.features, seed=1).mul(0.05)
 
 
 def _weights(widths: tuple[int, ...]) -> Tensor:
@@ -88,8 +90,13 @@ def _weights(widths: tuple[int, ...]) -> Tensor:
 
 def rotating_points(kind: str, size: int, device: torch.device) -> list[Tensor]:
     """`ROTATING` sets of positions, "rays" or "uniform"."""
+    return [points.to(device, copy=True) for points in _drawn_points(kind, size)]
+
+
+@functools.lru_cache(maxsize=2)
+def _drawn_points(kind: str, size: int) -> list[Tensor]:
     make = inputs.points_rays if kind == "rays" else inputs.points_uniform
-    return [make(size, seed=seed).to(device) for seed in range(ROTATING)]
+    return [make(size, seed=seed) for seed in range(ROTATING)]
 
 
 def _leaf(tensor: Tensor, device: torch.device, wanted: bool = True) -> Tensor:

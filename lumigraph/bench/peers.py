@@ -99,7 +99,7 @@ def _adam_build(case: Case) -> Build:
 
 # ---- tinycudann
 
-_TINYCUDANN: dict[str, Callable[[Any], torch.nn.Module]] = {
+_TINYCUDANN: dict[str, Callable[[Any], Any]] = {
     "grid 16x2": lambda library: library.Encoding(3, GRID, dtype=torch.float16),
     "network 32-64-64-16": lambda library: library.Network(
         32, 16, {**NETWORK, "n_hidden_layers": 2}

@@ -39,7 +39,7 @@ def _synchronize(device: torch.device) -> None:
 def stage_split(method: NerfMethod, *, first_step: int, steps: int) -> dict[str, float]:
     """Mean milliseconds of each stage of a step, each waited for."""
     spent: dict[str, float] = defaultdict(float)
-    patched: list[tuple[object, str]] = []
+    patched: list[tuple[Any, str]] = []
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -56,14 +56,14 @@ def stage_split(method: NerfMethod, *, first_step: int, steps: int) -> dict[str,
     try:
         for name, place in STAGES.items():
             *path, attribute = place.split(".")
-            owner = functools.reduce(getattr, path, method)
+            owner: Any = functools.reduce(getattr, path, method)
             setattr(owner, attribute, timed(name, getattr(owner, attribute)))
             patched.append((owner, attribute))
         for step in range(first_step, first_step + steps):
             method.step(step, 1.0)
     finally:
-        for owner, attribute in patched:
-            delattr(owner, attribute)  # the instance's; the class keeps its own
+        for changed, attribute in patched:
+            delattr(changed, attribute)  # the instance's; the class keeps its own
     return {name: rounded(spent[name] / steps * 1e3) for name in STAGES}
 
 

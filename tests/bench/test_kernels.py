@@ -57,6 +57,22 @@ def test_a_case_that_fails_is_reported_and_the_rest_is_kept(monkeypatch, tmp_pat
     assert "RuntimeError: no room" in (tmp_path / "kernels-cpu.md").read_text()
 
 
+def test_results_that_differ_are_a_failure(monkeypatch, tmp_path):
+    def unlike(device):
+        return lambda turn: (torch.full((2,), 2.0 if requested_backend() else 1.0),)
+
+    def unfinished(device):
+        return lambda turn: (torch.full((2,), math.nan),)
+
+    both = [cases.Case("unlike", "p", "i", 1, unlike), cases.Case("nan", "p", "i", 2, unfinished)]
+    monkeypatch.setattr(kernels, "all_cases", lambda device, quick: both)
+    with pytest.raises(LumigraphError, match="2 of 2 cases failed.*differ by 5.0e-01"):
+        bench_kernels("cpu", quick=True, out=tmp_path)
+    text = (tmp_path / "kernels-cpu.json").read_text()
+    assert json.loads(text)["rows"][1]["difference"] is None and "NaN" not in text
+    assert "not comparable" in (tmp_path / "kernels-cpu.md").read_text()
+
+
 def test_nothing_to_compare_is_an_error():
     with backend_override("torch"), pytest.raises(BackendError, match="LUMIGRAPH_BACKEND"):
         bench_kernels("cpu", quick=True)
