@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class Run:
 
     path: Path
     config: TrainConfig
+    given: Scene | None = field(default=None, repr=False, compare=False)
+    """The scene in hand when the run was trained in this process, which need not lie on disk."""
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -76,8 +78,10 @@ class Run:
         """The data that the run was trained on, loaded once.
 
         Raises:
-            DataError: the data is not where it was.
+            DataError: the data is not where it was, or was only ever in memory.
         """
+        if self.given is not None:
+            return self.given
         return _load_scene(self.path, self.config)
 
     def model(self, device: str | None = None) -> Model:

@@ -71,7 +71,7 @@ def train(
     write_yaml(folder / "config.yaml", config.to_dict())
     write_json(folder / "scene.json", scene_record(scene))
     write_text(folder / "metrics.jsonl", "")
-    run = Run.open(folder)
+    run = Run(folder, config, given=scene)
     run.add_timing("load data", loaded)
     return loop.run(run)
 
@@ -94,7 +94,7 @@ def resume(
     run = Run.open(path)
     if steps is not None or seconds is not None:
         config = dataclasses.replace(run.config, steps=steps, seconds=seconds)
-        run = Run(run.path, config)
+        run = dataclasses.replace(run, config=config)
     checkpoint = newest_checkpoint(run.path)
     tensors, header = load_checkpoint(checkpoint)
     loop = _Loop(run.scene(), run.config, run.path, on_event)
