@@ -31,6 +31,10 @@ EARLY_DECAY = 0.6
 SYNC_STEPS = 8  # a GPU is asked for its sample count this often
 HUBER_DELTA = 0.1
 ADAM_BETAS = (0.9, 0.99)
+# A step has few rays of each image: what belongs to images moves on the gradients of several.
+IMAGE_STEPS = 16
+IMAGE_BETAS = (0.9, 0.99)
+EXPOSURE_RATE = 2e-2
 # Keeps the gradients of single samples, a mean over up to 2^18 rays, in the range of fp16.
 GPU_GRADIENT_SCALE = 2.0**17
 FOREIGN_GRADIENT_SCALE = 2.0**10  # tiny-cuda-nn multiplies by another 2^7
@@ -80,6 +84,10 @@ class PoseTable(nn.Module):
         # turning about the middle of the scene, not about a corner of grid space
         moved = (rotation @ (origins - 0.5)[..., None])[..., 0] + 0.5 + shift
         return moved, (rotation @ directions[..., None])[..., 0]
+
+    def center(self) -> None:
+        with torch.no_grad():
+            self.motion -= self.motion.mean(dim=0)
 
 
 def build_field(scene: Scene, config: TrainConfig, device: torch.device) -> RadianceField:
@@ -158,6 +166,8 @@ class NerfMethod:
         self._gradients = [torch.zeros_like(t) for t in tensors]
         self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in tensors]
         self._small = self._small_optimizer()
+        tables = (self.exposure and self.exposure.log_gain, self.poses and self.poses.motion)
+        self._gathered = [(t, torch.zeros_like(t)) for t in tables if t is not None]
         self._skipped = torch.zeros(1, dtype=torch.int32, device=device)
         on_cpu = device.type == "cpu"
         foreign = self.field.networks() is None
@@ -168,13 +178,13 @@ class NerfMethod:
     def _small_optimizer(self) -> torch.optim.Adam | None:
         groups: list[dict[str, Any]] = []
         if self.exposure is not None:
-            groups.append({"params": [self.exposure.log_gain], "lr": 1e-3})
+            groups.append({"params": [self.exposure.log_gain], "lr": EXPOSURE_RATE})
         if self.poses is not None:
             rate = self.config.pose_learning_rate
             groups.append({"params": [self.poses.motion], "lr": rate})
         for group in groups:
             group["base_rate"] = group["lr"]
-        return torch.optim.Adam(groups, eps=1e-15) if groups else None
+        return torch.optim.Adam(groups, betas=IMAGE_BETAS, eps=1e-15) if groups else None
 
     @property
     def rays(self) -> int:
@@ -288,10 +298,9 @@ class NerfMethod:
             if parameter.tensor.grad is not None:
                 gradient += parameter.tensor.grad
                 parameter.tensor.grad = None
-        for group in self._small.param_groups if self._small is not None else ():
-            for small in group["params"]:
-                if small.grad is not None:
-                    small.grad /= self._scale
+        for table, _ in self._gathered:
+            if table.grad is not None:
+                table.grad /= self._scale
 
     def _optimize(self, step: int, rate: float) -> None:
         config = self.config
@@ -312,12 +321,26 @@ class NerfMethod:
                 bad_count=self._skipped,
             )
         if self._small is not None:
-            for group in self._small.param_groups:
-                group["lr"] = group["base_rate"] * rate
-            self._small.step()
-            self._small.zero_grad(set_to_none=True)
-            if self.exposure is not None:
-                self.exposure.center()
+            self._optimize_images(self._small, step, rate)
+
+    def _optimize_images(self, optimizer: torch.optim.Adam, step: int, rate: float) -> None:
+        """Gather the gradients of exposures and poses; every few steps move by them."""
+        for table, gathered in self._gathered:
+            if table.grad is not None:
+                gathered += table.grad
+            table.grad = None
+        if (step + 1) % IMAGE_STEPS:
+            return
+        for table, gathered in self._gathered:
+            table.grad = gathered.clone()
+            gathered.zero_()
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_rate"] * rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        for module in (self.exposure, self.poses):
+            if module is not None:
+                module.center()
 
     def _adapt(self, step: int, samples: Tensor) -> None:
         """Choose the number of rays so that the next batch has about `batch_samples`."""
@@ -336,6 +359,7 @@ class NerfMethod:
         state |= {f"occupancy.{name}": v for name, v in self.occupancy.state_dict().items()}
         for place, moments in enumerate(self._moments):
             state |= {f"optimizer.{place}.{k}": m for k, m in enumerate(moments)}
+        state |= {f"gathered.{k}": gradient for k, (_, gradient) in enumerate(self._gathered)}
         for name, module in (("exposure", self.exposure), ("poses", self.poses)):
             if module is not None:
                 state |= {f"{name}.{key}": v for key, v in module.state_dict().items()}
