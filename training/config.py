@@ -89,7 +89,8 @@ class TrainConfig:
     pose_refinement: bool = False
     """Learn a correction to every training camera's pose."""
     pose_learning_rate: float = 1e-3
-    """Adam's step size for the pose corrections (radians; scene units over the bounds' side)."""
+    """Adam's step size for the pose corrections, made every 16 steps (radians; scene units over the
+    side of the bounds)."""
 
     image_scale: float = 1.0
     """Images are reduced by this factor in (0, 1] when loaded."""

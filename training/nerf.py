@@ -87,7 +87,7 @@ class PoseTable(nn.Module):
 
     def center(self) -> None:
         with torch.no_grad():
-            self.motion -= self.motion.mean(dim=0)
+            self.motion.sub_(self.motion.mean(dim=0))
 
 
 def build_field(scene: Scene, config: TrainConfig, device: torch.device) -> RadianceField:
@@ -166,8 +166,12 @@ class NerfMethod:
         self._gradients = [torch.zeros_like(t) for t in tensors]
         self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in tensors]
         self._small = self._small_optimizer()
-        tables = (self.exposure and self.exposure.log_gain, self.poses and self.poses.motion)
-        self._gathered = [(t, torch.zeros_like(t)) for t in tables if t is not None]
+        tables: list[nn.Parameter] = []
+        if self.exposure is not None:
+            tables.append(self.exposure.log_gain)
+        if self.poses is not None:
+            tables.append(self.poses.motion)
+        self._gathered = [(table, torch.zeros_like(table)) for table in tables]
         self._skipped = torch.zeros(1, dtype=torch.int32, device=device)
         on_cpu = device.type == "cpu"
         foreign = self.field.networks() is None
