@@ -24,7 +24,16 @@ SUMMARY_KEYS = (
 """What `--json` prints, in this order."""
 
 
-_SETTINGS = ("device", "seed", "image_scale", "split_every", "exposure", "pose_refinement")
+_SETTINGS = (
+    "device",
+    "seed",
+    "image_scale",
+    "split_every",
+    "exposure",
+    "pose_refinement",
+    "encoder",
+    "sampler",
+)
 """Options that are settings of the same name."""
 _FIXED = ("data", "method", "preset", *_SETTINGS, "tensorboard", "set")
 """What a run keeps from its start: not to be given with --resume."""
@@ -61,6 +70,10 @@ class Arguments:
     """Learn a gain for each image: for photographs with automatic exposure."""
     pose_refinement: bool = False
     """Learn corrections to the camera poses."""
+    encoder: Literal["lumigraph", "tinycudann"] = "lumigraph"
+    """Whose hash grid and networks; tiny-cuda-nn's need that package and a GPU."""
+    sampler: Literal["lumigraph", "nerfacc"] = "lumigraph"
+    """Whose ray marching and compositing; nerfacc's need that package and a GPU."""
     tensorboard: bool = False
     """Also write a TensorBoard log into the run folder."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()

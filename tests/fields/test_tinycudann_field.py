@@ -41,7 +41,7 @@ class Encoding(torch.nn.Module):
         self.params = torch.nn.Parameter((table - 0.5) * 2e-4)
 
     def forward(self, x):
-        assert len(x) and float(x.min()) >= 0 and float(x.max()) <= 1
+        assert len(x) and bool(((x >= 0) & (x <= 1)).all())
         table = self.params.reshape(self.layout.entries, self.layout.features)
         return grid_encode(x, table, self.layout).half()
 
