@@ -27,6 +27,7 @@ SCALED_BY_CALLER = 1.0  # the networks' gradients carry the caller's scale
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
 Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Eight = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def _no_pixels(like: Tensor) -> Four:
@@ -170,21 +171,23 @@ def _loss_gradient(
     target: Tensor,
     weight: Tensor | None,
     gain: Tensor | None,
+    counter: Tensor,
     loss: list[float],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss without distortion, its gradient by the pixels and by the gain, both scaled."""
+    """Loss without distortion and mean squared error (2,), and the scaled gradients of the loss by
+    the pixels and by the gain."""
     rays, (delta, _, scale) = len(color), loss
-    total, color_gradient = color.new_zeros(()), torch.empty_like(color)
+    totals, color_gradient = color.new_zeros(2), torch.empty_like(color)
     gain_gradient = color.new_empty(rays if gain is not None else 0, 3)
     options = HAS_WEIGHT * (weight is not None) | HAS_GAIN * (gain is not None)
     filler = color  # stands for what is not there; never read
     _launch(
         *("volume_loss", rays, color, target),
         *(filler if weight is None else weight, filler if gain is None else gain),
-        *(color_gradient, gain_gradient if gain is not None else filler, total),
-        *(rays, options, float(delta), 1 / (3 * rays), float(scale)),
+        *(color_gradient, gain_gradient if gain is not None else filler, totals),
+        *(counter, rays, options, float(delta), float(scale)),
     )
-    return total, color_gradient, gain_gradient
+    return totals, color_gradient, gain_gradient
 
 
 def _networks_backward(
@@ -244,11 +247,12 @@ def volume_train(
     density_gradient: Tensor,
     color_gradient: Tensor,
     loss: list[float],
-) -> Seven:
+) -> Eight:
     """One padded pass; rays without room have no samples, so they give no gradient."""
     if not len(origins):
         nothing = torch.zeros((), dtype=torch.int32, device=origins.device)
-        return origins.new_zeros(()), *_no_pixels(origins), origins.new_zeros(0, 3), nothing
+        zero = origins.new_zeros(())
+        return zero, zero.clone(), *_no_pixels(origins), origins.new_zeros(0, 3), nothing
     model = _model(levels, bits, coarse, shape, lengths)
     marched = march_rays_padded(
         origins,
@@ -265,7 +269,8 @@ def volume_train(
     distortion = loss[1] > 0
     result = _composite(model, samples, background, distortion)
     color, opacity, distance, spread, weights, final, counts = result
-    total, by_pixel, by_gain = _loss_gradient(color, target, weight, gain, loss)
+    totals, by_pixel, by_gain = _loss_gradient(color, target, weight, gain, marched.counter, loss)
+    total, error = totals.unbind()
     by_spread = None
     if distortion:
         total = total + loss[1] * spread.mean()
@@ -278,4 +283,4 @@ def volume_train(
     )
     gradients = (table_gradient, density_gradient, color_gradient)
     _networks_backward(model, parameters, samples, by_color, by_density, gradients)
-    return total, color, opacity, distance, counts, by_gain, marched.counter[1]
+    return total, error, color, opacity, distance, counts, by_gain, marched.counter[1]

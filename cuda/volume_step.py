@@ -106,7 +106,9 @@ class VolumeGradients:
     """Loss of a batch of rays and its gradients."""
 
     loss: Tensor
-    """() float32."""
+    """() float32, without the gradient scale."""
+    squared_error: Tensor
+    """() float32, mean over the rays that had room and over channels, without weights."""
     pixels: VolumePixels
     gain: Tensor
     """(N, 3) gradient by the gain of each ray, or empty where no gain was given."""
@@ -196,7 +198,7 @@ def volume_train(
     settings, loss = settings or VolumeSettings(), loss or LossSettings()
     _check(origins, directions, jitter, background)
     check_shapes(("target", target, "N 3"), ("weight", weight, "N"), ("gain", gain, "N 3"))
-    value, color, opacity, distance, counts, gain_gradient, wanted = _volume_train(
+    value, error, color, opacity, distance, counts, gain_gradient, wanted = _volume_train(
         *(p.detach() for p in networks.parameters),
         networks.layout.levels_tensor,
         grid.bits,
@@ -214,7 +216,7 @@ def volume_train(
         [loss.huber_delta, loss.distortion_weight, loss.gradient_scale],
     )
     pixels = VolumePixels(color, opacity, distance, counts)
-    return VolumeGradients(value, pixels, gain_gradient, wanted)
+    return VolumeGradients(value, error, pixels, gain_gradient, wanted)
 
 
 def _check(
@@ -317,7 +319,7 @@ def _outputs(pixels: VolumePixels) -> _Outputs:
 
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
-Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Eight = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def _render_cpu(
@@ -367,7 +369,7 @@ def _train_cpu(
     density_gradient: Tensor,
     color_gradient: Tensor,
     loss: list[float],
-) -> Seven:
+) -> Eight:
     tensors = (table, density_weights, color_weights, levels, bits, coarse)
     model = _model(tensors, shape, lengths)
     rays = _contiguous(origins, directions, jitter, background)
@@ -391,7 +393,9 @@ def _train_cpu(
     )
     four = (pixels.color, pixels.opacity, pixels.distance, pixels.counts)
     wanted = pixels.counts.sum(dtype=torch.int32)
-    return torch.tensor(value, dtype=torch.float32), *four, gain_gradient, wanted
+    compared = pixels.color if gain is None else pixels.color * gain
+    error = (compared - target).square().sum() / max(target.numel(), 1)
+    return torch.tensor(value, dtype=torch.float32), error, *four, gain_gradient, wanted
 
 
 def _render_fake(table: Tensor, *rest: Tensor) -> Four:
@@ -399,11 +403,13 @@ def _render_fake(table: Tensor, *rest: Tensor) -> Four:
     return pixels.color, pixels.opacity, pixels.distance, pixels.counts
 
 
-def _train_fake(table: Tensor, *rest: Tensor) -> Seven:
+def _train_fake(table: Tensor, *rest: Tensor) -> Eight:
     gain = rest[13]
     count = 0 if gain is None else len(gain)
     wanted = table.new_empty((), dtype=torch.int32)
-    return table.new_empty(()), *_render_fake(table, *rest), table.new_empty(count, 3), wanted
+    gain_gradient = table.new_empty(count, 3)
+    error = table.new_empty(())
+    return table.new_empty(()), error, *_render_fake(table, *rest), gain_gradient, wanted
 
 
 _MODEL_SCHEMA = (
@@ -421,7 +427,7 @@ _volume_render = operation(
 _volume_train = operation(
     f"volume_train({_MODEL_SCHEMA}, Tensor target, Tensor? weight, Tensor? gain, "
     "Tensor(a!) table_gradient, Tensor(b!) density_gradient, Tensor(c!) color_gradient, "
-    "float[] loss) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "float[] loss) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     reference=reference.volume_train,
     cpu=_train_cpu,
     cuda=volume_pipeline.volume_train,

@@ -255,13 +255,10 @@ class NerfMethod:
             loss=self._loss_settings(),
             settings=settings,
         )
-        color = out.pixels.color
         if gain is not None:
             gain.backward(out.gain / self._scale)
-            color = color * gain.detach()
-        error = torch.nn.functional.mse_loss(color, batch.target)
         samples = out.pixels.counts.sum()
-        return StepResult(out.loss, error, len(batch.target), samples, out.wanted)
+        return StepResult(out.loss, out.squared_error, len(batch.target), samples, out.wanted)
 
     def _autograd_step(self, batch: RayBatch) -> StepResult:
         origins, directions = batch.origins, batch.directions

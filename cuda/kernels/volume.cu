@@ -56,17 +56,23 @@ LG_KERNEL(volume_geometry)
 
 enum { HAS_WEIGHT = 1, HAS_GAIN = 2 };
 
-// color, target, gain and their gradients (rays, 3); weight (rays). `mean` is 1 / (3 rays).
-// total[0] receives the sum of the loss, unscaled; gradients are multiplied by `scale`.
+// color, target, gain and their gradients (rays, 3); weight (rays). Means are over the rays that had
+// room: the first counter[2]; the others get no gradient. totals[0] receives the loss, totals[1]
+// the mean squared error without weights; gradients are multiplied by `scale`.
 extern "C" __global__ void __launch_bounds__(BLOCK)
 volume_loss(const float* __restrict__ color, const float* __restrict__ target,
             const float* __restrict__ weight, const float* __restrict__ gain,
             float* __restrict__ color_gradient, float* __restrict__ gain_gradient,
-            float* __restrict__ total, int rays, int options, float huber_delta, float mean,
-            float scale) {
-  const int i = blockIdx.x * BLOCK + threadIdx.x;
-  float sum = 0.0f;
-  if (i < rays) {
+            float* __restrict__ totals, const int32_t* __restrict__ counter, int rays, int options,
+            float huber_delta, float scale) {
+  const int i = blockIdx.x * BLOCK + threadIdx.x, fitted = counter[2];
+  const float mean = fitted > 0 ? 1.0f / (3.0f * (float)fitted) : 0.0f;
+  float sum = 0.0f, squares = 0.0f;
+  if (i >= fitted && i < rays) {
+    for (int k = 0; k < 3; ++k) color_gradient[3 * (size_t)i + k] = 0.0f;
+    for (int k = 0; k < 3 && options & HAS_GAIN; ++k) gain_gradient[3 * (size_t)i + k] = 0.0f;
+  }
+  if (i < fitted) {
     const float factor = options & HAS_WEIGHT ? weight[i] : 1.0f;
     for (int k = 0; k < 3; ++k) {
       const size_t place = 3 * (size_t)i + k;
@@ -80,12 +86,19 @@ volume_loss(const float* __restrict__ color, const float* __restrict__ target,
       }
       slope *= factor * mean * scale;
       sum += factor * mean * value;
+      squares += mean * error * error;
       color_gradient[place] = each * slope;
       if (options & HAS_GAIN) gain_gradient[place] = pixel * slope;
     }
   }
 #pragma unroll
-  for (int lanes = 16; lanes; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
-  if ((threadIdx.x & 31) == 0) atomicAdd(total, sum);
+  for (int lanes = 16; lanes; lanes /= 2) {
+    sum += __shfl_xor_sync(~0u, sum, lanes);
+    squares += __shfl_xor_sync(~0u, squares, lanes);
+  }
+  if ((threadIdx.x & 31) == 0) {
+    atomicAdd(totals, sum);
+    atomicAdd(totals + 1, squares);
+  }
 }
 LG_KERNEL(volume_loss)

@@ -183,10 +183,10 @@ def volume_train(
     density_gradient: Tensor,
     color_gradient: Tensor,
     loss: list[float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The loss, what `volume_render` returns, the gradient of `gain`, and the number of samples;
-    gradients of the parameters are added to the three buffers. `loss`: Huber delta, distortion
-    weight, factor on all gradients."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The loss, the mean squared error, what `volume_render` returns, the gradient of `gain`, and
+    the number of samples; gradients of the parameters are added to the three buffers. `loss`:
+    Huber delta, distortion weight, factor on all gradients."""
     model = Model(levels, bits, shape, lengths)
     with torch.enable_grad():
         leaves = [p.detach().requires_grad_() for p in (table, density_weights, color_weights)]
@@ -220,4 +220,5 @@ def volume_train(
     color, opacity, distance = (p.detach() for p in (result.color, result.opacity, result.distance))
     wanted = result.counts.sum(dtype=torch.int32)
     value = total.detach().to(table.dtype)
-    return value, color, opacity, distance, result.counts, by_gain, wanted
+    squared = error.detach().square().sum() / max(error.numel(), 1)
+    return value, squared, color, opacity, distance, result.counts, by_gain, wanted

@@ -159,6 +159,7 @@ def test_train_matches_the_reference(case, backend):
     assert int(found.wanted) >= int(found.pixels.counts.sum())
     tolerance = 1e-4 if exact else 2e-2
     assert relative(found.loss, wanted.loss) < tolerance
+    assert relative(found.squared_error, wanted.squared_error) < tolerance
     for name in ("color", "opacity", "distance"):
         error = relative(getattr(found.pixels, name), getattr(wanted.pixels, name))
         assert error < tolerance, (name, error)
@@ -185,6 +186,32 @@ def test_render_matches_training_pixels(backend):
         pixels = volume_render(networks, grid, **rays, settings=VolumeSettings(near=0.05))
     torch.testing.assert_close(pixels.color, trained.pixels.color)
     torch.testing.assert_close(pixels.counts, trained.pixels.counts)
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_rays_without_room_count_for_nothing(backend):
+    """A GPU pass has room for `capacity` samples: the mean is over the rays that fit."""
+    device = "cuda" if backend == "cuda" else "cpu"
+    case = Case(gain=True)
+    networks, grid, rays, more = build(case, torch.float32, device)
+    settings = VolumeSettings(near=0.05, capacity=300)
+    gradients = tuple(torch.zeros_like(p) for p in networks.parameters)
+
+    def run(count: int, where: VolumeSettings, into: tuple[torch.Tensor, ...]):
+        part = {key: None if v is None else v[:count] for key, v in {**rays, **more}.items()}
+        with backend_override(backend):
+            return volume_train(networks, grid, gradients=into, settings=where, **part)
+
+    tight = run(case.rays, settings, gradients)
+    fitted = int((tight.pixels.counts > 0).nonzero().max()) + 1
+    assert 0 < fitted < case.rays and int(tight.wanted) > 300
+    same = tuple(torch.zeros_like(p) for p in networks.parameters)
+    alone = run(fitted, VolumeSettings(near=0.05, capacity=2**14), same)
+    assert relative(tight.loss, alone.loss) < 1e-4
+    assert relative(tight.squared_error, alone.squared_error) < 1e-4
+    assert float(tight.gain[fitted:].abs().sum()) == 0
+    for found, wanted in zip(gradients, same, strict=True):
+        assert relative(found, wanted) < 1e-2
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -5,7 +5,6 @@ import os
 import stat
 
 import imageio.v3 as imageio
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,8 @@ import torch
 from lumigraph.core.errors import InputError
 from lumigraph.export import video_writer
 from lumigraph.export.video_writer import check_output, to_bytes, write_video
+
+imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
 
 def moving_square(count: int, *, width: int = 64, height: int = 48) -> list[np.ndarray]:
