@@ -1,6 +1,7 @@
 """The manual is held to the code: links lead somewhere, marked Python runs, command lines parse,
 tables of settings are those of the settings."""
 
+import json
 import re
 import runpy
 import shlex
@@ -127,6 +128,19 @@ def test_example_of_a_camera_path_can_be_read(tmp_path):
     block = next(match[2] for match in FENCE.finditer(text) if match[1] == "json")
     (tmp_path / "path.json").write_text(block)
     assert CameraPath.from_file(tmp_path / "path.json").frame_count == 61
+
+
+def test_measured_figures_are_those_of_the_result_file():
+    text = (ROOT / "README.md").read_text()
+    file = re.search(r"\[result file\]\((\S+-lego\.json)\)", text)
+    shown = re.findall(r"^\| `(\w+)` \| (\d+) s \| ([\d.]+) dB \| ([\d.]+) \|", text, re.M)
+    assert file and shown
+    rows = json.loads((ROOT / file[1]).read_text())["rows"]
+    measured = {
+        (row["preset"], f"{row['budget_seconds']:.0f}", f"{row['psnr']:.2f}", f"{row['ssim']:.3f}")
+        for row in rows
+    }
+    assert set(shown) == measured
 
 
 def test_pictures_of_the_manual_are_small():
