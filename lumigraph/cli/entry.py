@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"lumigraph {__version__}\n")
         return 0
+    # Threads that wait by spinning slow a step five times down when another program runs beside it.
+    # Read when torch loads its OpenMP, so it is set before any command does.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     terminal = Terminal(as_json="--json" in words)
     try:
         with terminal:
