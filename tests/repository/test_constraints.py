@@ -1,4 +1,4 @@
-"""constraints.txt names the tested version of all that an installation asks for, and nothing odd."""
+"""constraints.txt names the tested version of all that an installation asks for."""
 
 import re
 import tomllib
