@@ -105,7 +105,8 @@ class PixelSampler:
         places = (first + torch.arange(self._window)) % count
         images = [self._load(int(self._indices[place])) for place in places]
         pixels = torch.tensor([image.shape[0] for image in images])
-        self._pixels = torch.cat(images).to(self._device)
+        # four bytes as one number: torch gathers single numbers several times as fast as rows
+        self._pixels = torch.cat(images).view(torch.int32)[:, 0].to(self._device)
         self._starts = (torch.cumsum(pixels, 0) - pixels).to(self._device)
         self._places = places.to(self._device)
         self._sizes = self._scene.cameras.sizes[self._indices[places]].to(self._device)
@@ -139,7 +140,7 @@ class PixelSampler:
         # the product can round up to the size itself
         column, row = torch.minimum((torch.rand(2, count, **options) * size.T).long(), size.T - 1)
         index = self._starts[resident] + row * size[:, 0] + column
-        rgba = self._pixels[index].float() / 255
+        rgba = self._pixels.index_select(0, index).view(torch.uint8).reshape(count, 4) / 255
         alpha = rgba[:, 3:]
         if self._random_background:
             background = torch.rand(count, 3, **options)

@@ -164,6 +164,7 @@ struct Ray {
   RayState state;
   float transmittance;
   int shaded;
+  int32_t next, pending;  // candidates of the present cell that are still to come
   bool ended;
 };
 
@@ -282,12 +283,18 @@ struct Renderer {
       const int begin = evaluated;
       const int room = std::min(ROUND, model.max_samples - ray.shaded);
       while (evaluated - begin < room) {
-        float point[3];
-        if (!ray_next(march, model.bits, model.coarse, ray.state, &work.distances.data[evaluated],
-                      &work.steps.data[evaluated], point)) {
+        if (!ray.pending)
+          ray.pending = ray_next_run(march, model.bits, model.coarse, ray.state, &ray.next);
+        if (!ray.pending) {
           ray.ended = true;
           break;
         }
+        --ray.pending;
+        float point[3];
+        const float distance = lattice_distance(march, ray.state, ray.next++);
+        ray_point(ray.state, distance, point);
+        work.distances.data[evaluated] = distance;
+        work.steps.data[evaluated] = step_length(march, distance);
         for (int d = 0; d < 3; ++d)
           work.positions.data[3 * (size_t)evaluated + d] =
               clamp_unit((point[d] - 0.5f) / model.extent + 0.5f);
