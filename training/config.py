@@ -62,7 +62,8 @@ class TrainConfig:
     march_steps: int = 384
     """Steps along the diagonal of the region of interest."""
     batch_samples: int = 2**14
-    """Samples shaded in one step; the number of rays adapts to it."""
+    """Samples of one step, which the number of rays follows: on a CPU those that are shaded, on a
+    GPU all that are marched, those behind opaque surfaces too."""
     occupancy_samples: int = 2**15
     """Random cells looked at in one update of the occupancy grid, and as many occupied ones."""
     occupancy_decay: float = 0.95

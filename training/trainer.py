@@ -210,8 +210,8 @@ class _Loop:
         if self._bad_logs >= MOST_BAD_LOGS and not last:
             raise DivergedError(
                 f"{self.folder}: the loss is not finite since step "
-                f"{self.done - MOST_BAD_LOGS * self.config.log_every}; lower --learning-rate; "
-                "the last good checkpoint is kept"
+                f"{self.done - MOST_BAD_LOGS * self.config.log_every}; try a smaller step with "
+                "--set learning_rate=0.003; the last good checkpoint is kept"
             )
 
     def save(self) -> None:
