@@ -5,8 +5,8 @@ import os
 # Read when torch loads its OpenMP: spinning threads would slow tests that run side by side.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
