@@ -626,7 +626,7 @@ LG_EXPORT void lg_volume_render(const Model* model, const float* origins, const 
   }
 }
 
-// Renders rays, returns the loss times its scale and adds the gradients to the three buffers.
+// Renders rays, returns the loss and adds the scaled gradients to the three buffers.
 LG_EXPORT double lg_volume_train(const Model* model, const float* origins,
                                  const float* directions, const float* jitter,
                                  const float* background, int64_t rays, const Targets* targets,
