@@ -71,10 +71,11 @@ class TrainConfig:
 
     learning_rate: float = 1e-2
     """Adam's step size after warm-up."""
-    learning_rate_final: float = 0.1
-    """Factor reached at the end of the schedule."""
-    decay_start: float = 0.75
-    """Fraction of the run with the full learning rate; exponential decay follows."""
+    learning_rate_final: float | None = None
+    """Factor reached at the end of the schedule; None: 0.1 in short runs, 0.03 in long ones."""
+    decay_start: float | None = None
+    """Fraction of the run with the full learning rate; exponential decay follows. None: 0.75 in
+    short runs, 0.3 in long ones."""
     warmup_steps: int = 50
     """Steps of linear warm-up."""
     weight_decay: float = 1e-6
@@ -170,13 +171,10 @@ _CHOICES = {
 }
 
 _LARGE_NETWORKS = {"hidden_width": 64, "color_layers": 2, "log2_table_size": 19}
-# Runs of tens of thousands of steps gain from a long decay; a few thousand need every step.
-_LONG_DECAY = {"decay_start": 0.3, "learning_rate_final": 0.03}
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("nerf", "tiny"): {},
     ("nerf", "small"): {
         **_LARGE_NETWORKS,
-        **_LONG_DECAY,
         "max_resolution": 2048,
         "march_steps": 768,
         "batch_samples": 2**17,
@@ -185,7 +183,6 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("nerf", "full"): {
         **_LARGE_NETWORKS,
-        **_LONG_DECAY,
         "levels": 16,
         "features": 2,
         "max_resolution": 2048,

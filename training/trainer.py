@@ -25,6 +25,9 @@ from .nerf import NerfMethod, StepResult
 from .run import Run, load_scene, scene_record
 
 KEPT_CHECKPOINTS = 2
+# Runs of tens of thousands of steps gain from a long decay; a few thousand need every step.
+SHORT_RUN, LONG_RUN = 6_000, 20_000  # steps
+SHORT_DECAY, LONG_DECAY = (0.75, 0.1), (0.3, 0.03)  # where it starts, factor at the end
 MOST_BAD_LOGS = 5  # log lines in a row without a finite loss before a run is given up
 
 
@@ -34,10 +37,16 @@ class DivergedError(InputError):
 
 def learning_rate_factor(config: TrainConfig, step: int, fraction: float) -> float:
     """Factor on the learning rates at a fraction of the run in [0, 1]: linear warm-up, constant
-    until `decay_start`, then exponential down to `learning_rate_final`."""
+    until `decay_start`, then exponential down to `learning_rate_final`. Where the settings leave
+    these open, they follow the length of the run in steps, planned or by its pace so far."""
     warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    late = max(0.0, fraction - config.decay_start) / max(1.0 - config.decay_start, 1e-9)
-    return warmup * config.learning_rate_final**late
+    total = config.planned_steps or step / max(fraction, 1e-6)
+    long = min(max((total - SHORT_RUN) / (LONG_RUN - SHORT_RUN), 0.0), 1.0)
+    start, final = (a + long * (b - a) for a, b in zip(SHORT_DECAY, LONG_DECAY, strict=True))
+    start = start if config.decay_start is None else config.decay_start
+    final = final if config.learning_rate_final is None else config.learning_rate_final
+    late = max(0.0, fraction - start) / max(1.0 - start, 1e-9)
+    return warmup * final**late
 
 
 def train(

@@ -135,6 +135,19 @@ def test_learning_rate_schedule(tiny):
     assert learning_rate_factor(config, 50, 1.0) == pytest.approx(0.1)
 
 
+def test_long_runs_decay_earlier_and_further(tiny):
+    short = dataclasses.replace(tiny, steps=3_000)
+    long = dataclasses.replace(tiny, steps=30_000)
+    assert learning_rate_factor(short, 2_000, 0.7) == 1.0
+    assert learning_rate_factor(short, 3_000, 1.0) == pytest.approx(0.1)
+    assert learning_rate_factor(long, 9_000, 0.3) == 1.0
+    assert learning_rate_factor(long, 19_500, 0.65) == pytest.approx(0.03**0.5)
+    assert learning_rate_factor(long, 30_000, 1.0) == pytest.approx(0.03)
+    # a run with a time budget goes by its pace: 10,000 steps in a third of the time
+    timed = dataclasses.replace(tiny, steps=None, seconds=90.0)
+    assert learning_rate_factor(timed, 10_000, 1 / 3) < 1.0
+
+
 @pytest.mark.gpu
 def test_gpu_training_learns(scene_folder, tiny, tmp_path):
     config = dataclasses.replace(tiny, steps=150, log_every=10, device="cuda")
