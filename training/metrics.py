@@ -10,13 +10,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lumigraph.core import color
+
 MIN_SSIM_SIDE = 11  # the window
 
 
 def psnr(prediction: Tensor, truth: Tensor) -> float:
     """Peak signal-to-noise ratio in dB, for a peak of 1; infinite for equal pictures."""
-    error = float(torch.mean((prediction.double() - truth.double()) ** 2))
-    return -10 * math.log10(error) if error > 0 else math.inf
+    return color.psnr(torch.mean((prediction.double() - truth.double()) ** 2))
 
 
 def ssim(prediction: Tensor, truth: Tensor) -> float:

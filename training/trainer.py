@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.core import Scene
+from lumigraph.core.color import psnr
 from lumigraph.core.devices import choose_device
 from lumigraph.core.errors import ConfigError, DataError, InputError
 from lumigraph.cuda.dispatch import backend_for
@@ -190,7 +191,7 @@ class _Loop:
             step=self.done,
             steps_total=self.config.planned_steps,
             loss=loss,
-            psnr=-10 * math.log10(max(error, 1e-12)) if math.isfinite(error) else math.nan,
+            psnr=psnr(max(error, 1e-12)) if math.isfinite(error) else math.nan,
             rays_per_second=rays / max(self.elapsed - since, 1e-9),
             samples_per_ray=samples / max(rays, 1),
             learning_rate=self.config.learning_rate
@@ -252,14 +253,14 @@ class _Loop:
         bad = self.method.bad_gradients()
         if bad:
             self._tell(MessageEvent(f"{bad} gradient entries were not finite and were left out"))
-        psnr = self._last.psnr if self._last else math.nan
+        last_psnr = self._last.psnr if self._last else math.nan
         summary = {
             "run": str(run.path),
             "method": self.config.method,
             "preset": self.config.preset,
             "steps": self.done,
             "seconds": round(self.elapsed, 3),
-            "train_psnr": _number(psnr),
+            "train_psnr": _number(last_psnr),
             "backend": backend_for(self.device),
             "device": _device_name(self.device),
         }
