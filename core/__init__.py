@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         require,
     )
     from lumigraph.core.frame import Frame
+    from lumigraph.core.gaussian_cloud import GaussianCloud
     from lumigraph.core.harmonics import spherical_harmonics
     from lumigraph.core.rays import Rays, Samples
     from lumigraph.core.scene import ImageSource, MapSource, MemoryImages, PointCloud, Scene, cube
@@ -44,6 +45,7 @@ _PLACES = {
         "require",
     ),
     "frame": ("Frame",),
+    "gaussian_cloud": ("GaussianCloud",),
     "harmonics": ("spherical_harmonics",),
     "rays": ("Rays", "Samples"),
     "scene": ("ImageSource", "MapSource", "MemoryImages", "PointCloud", "Scene", "cube"),
@@ -61,6 +63,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Frame",
+    "GaussianCloud",
     "ImageSource",
     "InputError",
     "Keyframe",
