@@ -37,6 +37,29 @@ class VolumeField(Protocol):
         """The parts for fused kernels, or None when the field is of another make."""
 
 
+class GaussianTensors(NamedTuple):
+    """Gaussians as a rasteriser takes them, raw as in `core.GaussianCloud`; may need gradients."""
+
+    means: Tensor
+    """(G, 3) in the scene frame."""
+    rotations: Tensor
+    """(G, 4) quaternions w x y z of any length above 0."""
+    log_scales: Tensor
+    """(G, 3) natural log of the standard deviations in scene units."""
+    opacity_logits: Tensor
+    """(G,)"""
+    harmonics: Tensor
+    """(G, K, 3) coefficients, K = 1, 4, 9 or 16."""
+
+
+@runtime_checkable
+class PrimitiveField(Protocol):
+    """Gaussians, in the scene frame and not in grid space."""
+
+    def gaussians_at(self, time: float | None) -> GaussianTensors:
+        """What there is at a time in [0, 1]; None where time plays no part."""
+
+
 class TrainedParameter(NamedTuple):
     """One tensor of a field that training changes."""
 
