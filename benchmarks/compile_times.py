@@ -85,6 +85,7 @@ def timed_loads(preset: str) -> list[dict[str, Any]]:
     from lumigraph.bench.inputs import benchmark_scene
     from lumigraph.cuda import runtime
     from lumigraph.training.config import train_config
+    from lumigraph.training.method import Progress
     from lumigraph.training.nerf import NerfMethod
 
     loads: list[dict[str, Any]] = []
@@ -110,7 +111,7 @@ def timed_loads(preset: str) -> list[dict[str, Any]]:
     config = train_config("nerf", preset, device="cuda")
     method = NerfMethod(scene, config, torch.device("cuda"))
     for step in range(6):
-        method.step(step, 1.0)
+        method.step(Progress(step))
     camera = scene.cameras[8].to("cuda")
     method.renderer.render(method.field, camera, normals=True)
     torch.cuda.synchronize()

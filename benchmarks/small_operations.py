@@ -17,6 +17,7 @@ def main(device: torch.device) -> None:
     from lumigraph.bench.cases import all_cases
     from lumigraph.bench.inputs import benchmark_scene
     from lumigraph.training.config import train_config
+    from lumigraph.training.method import Progress
     from lumigraph.training.nerf import NerfMethod
 
     for case in all_cases(device, quick=True):
@@ -27,7 +28,7 @@ def main(device: torch.device) -> None:
     scene = benchmark_scene(size=24, train=8, test=1)
     method = NerfMethod(scene, config, device)
     for step in range(2):
-        method.step(step, 1.0)
+        method.step(Progress(step))
     method.renderer.render(method.field, scene.cameras[8].to(device), normals=True)
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -7,7 +7,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import PRESETS, TrainConfig, config_from_dict, train_config
+    from .config import (
+        PRESETS,
+        GaussiansConfig,
+        NerfConfig,
+        RunConfig,
+        config_from_dict,
+        train_config,
+    )
     from .evaluation import evaluate
     from .events import (
         CheckpointEvent,
@@ -18,11 +25,19 @@ if TYPE_CHECKING:
         StepEvent,
         ViewEvent,
     )
-    from .run import Model, Run
+    from .method import Method, Model, Progress, StepResult
+    from .run import Run
     from .trainer import resume, train
 
 _PLACES = {
-    "config": ("PRESETS", "TrainConfig", "config_from_dict", "train_config"),
+    "config": (
+        "PRESETS",
+        "GaussiansConfig",
+        "NerfConfig",
+        "RunConfig",
+        "config_from_dict",
+        "train_config",
+    ),
     "events": (
         "CheckpointEvent",
         "Event",
@@ -33,7 +48,8 @@ _PLACES = {
         "ViewEvent",
     ),
     "evaluation": ("evaluate",),
-    "run": ("Model", "Run"),
+    "method": ("Method", "Model", "Progress", "StepResult"),
+    "run": ("Run",),
     "trainer": ("resume", "train"),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
@@ -43,12 +59,17 @@ __all__ = [
     "CheckpointEvent",
     "Event",
     "FinishedEvent",
+    "GaussiansConfig",
     "Listener",
     "MessageEvent",
+    "Method",
     "Model",
+    "NerfConfig",
+    "Progress",
     "Run",
+    "RunConfig",
     "StepEvent",
-    "TrainConfig",
+    "StepResult",
     "ViewEvent",
     "config_from_dict",
     "evaluate",

@@ -5,7 +5,7 @@ Listeners are functions of one event; they never reach into the trainer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,12 +23,16 @@ class StepEvent:
     psnr: float
     """Of the training rays, dB, mean over the last steps."""
     rays_per_second: float
-    samples_per_ray: float
+    """Rays, or pixels of whole images."""
+    samples_per_ray: float | None
+    """None where rays have no samples."""
     learning_rate: float
     elapsed: float
     """Training time in seconds, without evaluation and saving."""
     budget_fraction: float
     """How much of the steps or of the time is used, in [0, 1]."""
+    extras: Mapping[str, float] = field(default_factory=dict)
+    """Further numbers of the method by name; `gaussians` is how many there are."""
 
     @property
     def eta_seconds(self) -> float:

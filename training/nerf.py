@@ -7,7 +7,8 @@ need gradients by the rays or other samplers: they take the renderer's autograd 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ from lumigraph.cuda.volume_step import GridNetworks, LossSettings, VolumeSetting
 from lumigraph.fields import GridField, TinyCudaField, to_grid_space
 from lumigraph.renderers import OccupancyGrid, VolumeRenderer
 
-from .config import TrainConfig
+from .checkpoint import copy_state
+from .config import NerfConfig
+from .method import Model, Progress, StepResult
 from .pixels import PixelSampler, RayBatch
 
 FIRST_RAYS = 512
@@ -40,19 +43,6 @@ GPU_GRADIENT_SCALE = 2.0**17
 FOREIGN_GRADIENT_SCALE = 2.0**10  # tiny-cuda-nn multiplies by another 2^7
 
 RadianceField = GridField | TinyCudaField
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step did; tensors stay on the device until somebody reads them."""
-
-    loss: Tensor
-    squared_error: Tensor
-    rays: int
-    samples: Tensor
-    """Shaded, of all rays."""
-    wanted: Tensor
-    """Samples that the rays asked room for; the number of rays follows it."""
 
 
 class ExposureTable(nn.Module):
@@ -90,7 +80,7 @@ class PoseTable(nn.Module):
             self.motion.sub_(self.motion.mean(dim=0))
 
 
-def build_field(scene: Scene, config: TrainConfig, device: torch.device) -> RadianceField:
+def build_field(scene: Scene, config: NerfConfig, device: torch.device) -> RadianceField:
     """The field that a configuration asks for, with initial weights.
 
     Raises:
@@ -116,7 +106,7 @@ def build_field(scene: Scene, config: TrainConfig, device: torch.device) -> Radi
     return GridField(scene.bounds, layout, **shape).to(device)
 
 
-def build_occupancy(scene: Scene, config: TrainConfig) -> OccupancyGrid:
+def build_occupancy(scene: Scene, config: NerfConfig) -> OccupancyGrid:
     return OccupancyGrid(
         resolution=config.grid_resolution,
         cascades=int(math.log2(scene.aabb_scale)) + 1,
@@ -124,7 +114,7 @@ def build_occupancy(scene: Scene, config: TrainConfig) -> OccupancyGrid:
     )
 
 
-def build_renderer(scene: Scene, config: TrainConfig, occupancy: OccupancyGrid) -> VolumeRenderer:
+def build_renderer(scene: Scene, config: NerfConfig, occupancy: OccupancyGrid) -> VolumeRenderer:
     shade = 0.0 if scene.background in (None, "black") else 1.0
     return VolumeRenderer(
         occupancy,
@@ -132,6 +122,29 @@ def build_renderer(scene: Scene, config: TrainConfig, occupancy: OccupancyGrid) 
         near=scene.near / scene.side,
         sampler=config.sampler,
     )
+
+
+def load_nerf_model(
+    scene: Scene,
+    config: NerfConfig,
+    tensors: dict[str, Tensor],
+    header: dict[str, Any],
+    path: Path,
+    device: torch.device,
+) -> Model:
+    """The model of a checkpoint, on a device.
+
+    Raises:
+        CheckpointError: the checkpoint belongs to another model.
+    """
+    field = build_field(scene, config, device)
+    occupancy = build_occupancy(scene, config)
+    state = {f"field.{name}": value for name, value in field.state_dict().items()}
+    state |= {f"occupancy.{name}": value for name, value in occupancy.state_dict().items()}
+    copy_state(state, tensors, path)
+    occupancy.refresh()
+    renderer = build_renderer(scene, config, occupancy.to(device)).to(device)
+    return Model(field, renderer, device)
 
 
 class NerfMethod:
@@ -143,7 +156,7 @@ class NerfMethod:
         device: where to train.
     """
 
-    def __init__(self, scene: Scene, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, scene: Scene, config: NerfConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         train = scene.split("train")
         self.field = build_field(scene, config, device)
@@ -195,22 +208,21 @@ class NerfMethod:
         """Rays of the next step."""
         return self._rays
 
-    def step(self, step: int, rate: float) -> StepResult:
-        """Train on one batch.
+    def notes(self) -> Sequence[str]:
+        return ()
 
-        Args:
-            step: steps done before.
-            rate: factor on all learning rates.
-        """
+    def step(self, progress: Progress) -> StepResult:
+        """Train on one batch."""
+        step = progress.step
         self._update_occupancy(step)
         batch = self.sampler.sample(self._rays, step)
         networks = self._fused_networks()
         if networks is None:
-            result = self._autograd_step(batch)
+            result, wanted = self._autograd_step(batch)
         else:
-            result = self._fused_step(networks, batch)
-        self._optimize(step, rate)
-        self._adapt(step, result.wanted)
+            result, wanted = self._fused_step(networks, batch)
+        self._optimize(step, progress.rate)
+        self._adapt(step, wanted)
         return result
 
     def _fused_networks(self) -> GridNetworks | None:
@@ -236,7 +248,8 @@ class NerfMethod:
         delta = HUBER_DELTA if self.config.loss == "huber" else 0.0
         return LossSettings(delta, self.config.distortion_weight, self._scale)
 
-    def _fused_step(self, networks: GridNetworks, batch: RayBatch) -> StepResult:
+    def _fused_step(self, networks: GridNetworks, batch: RayBatch) -> tuple[StepResult, Tensor]:
+        """The result, and how many samples the rays asked room for."""
         gain = None if self.exposure is None else self.exposure(batch.image_places)
         settings = VolumeSettings(
             near=self.renderer.near, capacity=self.config.batch_samples * 5 // 4
@@ -258,9 +271,10 @@ class NerfMethod:
         if gain is not None:
             gain.backward(out.gain / self._scale)
         samples = out.pixels.counts.sum()
-        return StepResult(out.loss, out.squared_error, len(batch.target), samples, out.wanted)
+        result = StepResult(out.loss, out.squared_error, len(batch.target), samples)
+        return result, out.wanted
 
-    def _autograd_step(self, batch: RayBatch) -> StepResult:
+    def _autograd_step(self, batch: RayBatch) -> tuple[StepResult, Tensor]:
         origins, directions = batch.origins, batch.directions
         if self.poses is not None:
             origins, directions = self.poses(origins, directions, batch.image_places)
@@ -291,7 +305,7 @@ class NerfMethod:
         self._collect_gradients()
         squared = (error.detach() ** 2).mean()
         count = out.sample_count
-        return StepResult(loss.detach(), squared, len(error), count, count)
+        return StepResult(loss.detach(), squared, len(error), count), count
 
     def _collect_gradients(self) -> None:
         """From autograd to where `_optimize` looks for them."""
@@ -383,8 +397,9 @@ class NerfMethod:
             for key, value in values.items()
         }
 
-    def restore(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-        """Go on from a checkpoint whose `state` was already copied."""
+    def restore(self, tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> None:
+        """Go on from a checkpoint."""
+        copy_state(self.state(), tensors, path)
         self.sampler.set_state(tensors["random.pixels"])
         self._generator.set_state(tensors["random.occupancy"].cpu())
         self._rays = int(header["rays"])

@@ -10,46 +10,22 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lumigraph import datasets
-from lumigraph.core import Cameras, Frame, Scene
+from lumigraph.core import Scene
 from lumigraph.core.devices import choose_device
 from lumigraph.core.errors import DataError
-from lumigraph.renderers import VolumeRenderer
 
-from .checkpoint import copy_state, load_checkpoint
-from .config import TrainConfig, config_from_dict
+from .checkpoint import load_checkpoint
+from .config import RunConfig, config_from_dict
 from .files import newest_checkpoint, read_json, read_yaml, write_json
-from .nerf import RadianceField, build_field, build_occupancy, build_renderer
-
-
-@dataclass(frozen=True)
-class Model:
-    """A trained field with its renderer."""
-
-    field: RadianceField
-    renderer: VolumeRenderer
-    device: torch.device
-
-    def render(
-        self, cameras: Cameras, *, channels: Sequence[str] = ("color", "opacity", "depth")
-    ) -> Frame:
-        """Picture of one camera (a batch of length 1), on the CPU.
-
-        Args:
-            channels: with "normal", normals are computed too, which takes about twice as long.
-        """
-        frame = self.renderer.render(
-            self.field, cameras.to(self.device), normals="normal" in channels
-        )
-        return frame.to("cpu")
+from .method import Model
+from .registry import build_model
 
 
 @dataclass(frozen=True)
@@ -57,7 +33,7 @@ class Run:
     """A run folder that exists. Open with `Run.open`."""
 
     path: Path
-    config: TrainConfig
+    config: RunConfig
     given: Scene | None = field(default=None, repr=False, compare=False)
     """The scene in hand when the run was trained in this process, which need not lie on disk."""
 
@@ -92,16 +68,8 @@ class Run:
         """
         chosen = choose_device(device or self.config.device)
         path = newest_checkpoint(self.path)
-        tensors, _ = load_checkpoint(path)
-        scene = self.scene()
-        field = build_field(scene, self.config, chosen)
-        occupancy = build_occupancy(scene, self.config)
-        state = {f"field.{name}": value for name, value in field.state_dict().items()}
-        state |= {f"occupancy.{name}": v for name, v in occupancy.state_dict().items()}
-        copy_state(state, tensors, path)
-        occupancy.refresh()
-        renderer = build_renderer(scene, self.config, occupancy.to(chosen)).to(chosen)
-        return Model(field, renderer, chosen)
+        tensors, header = load_checkpoint(path)
+        return build_model(self.scene(), self.config, tensors, header, path, chosen)
 
     def train_summary(self) -> dict[str, Any]:
         """What training reported: `train.json`."""
@@ -138,7 +106,7 @@ def _rows(tensor: Tensor) -> list[list[float]]:
     return [[float(x) for x in row] for row in tensor]
 
 
-def load_scene(source: str | Path, config: TrainConfig) -> Scene:
+def load_scene(source: str | Path, config: RunConfig) -> Scene:
     """Load data with the options of a configuration."""
     return datasets.load(
         source,
@@ -149,7 +117,7 @@ def load_scene(source: str | Path, config: TrainConfig) -> Scene:
 
 
 @functools.lru_cache(maxsize=2)
-def _load_scene(path: Path, config: TrainConfig) -> Scene:
+def _load_scene(path: Path, config: RunConfig) -> Scene:
     record = read_json(path / "scene.json")
     if not isinstance(record, dict) or "source" not in record:
         raise DataError(f"{path / 'scene.json'}: has no 'source'; train the run again")

@@ -18,17 +18,16 @@ from lumigraph.core.devices import choose_device
 from lumigraph.core.errors import ConfigError, DataError, InputError
 from lumigraph.cuda.dispatch import backend_for
 
-from .checkpoint import copy_state, load_checkpoint, save_checkpoint
-from .config import TrainConfig
+from .checkpoint import load_checkpoint, save_checkpoint
+from .config import RunConfig, train_config
 from .events import CheckpointEvent, FinishedEvent, Listener, MessageEvent, StepEvent
 from .files import append_line, newest_checkpoint, read_lines, write_json, write_text, write_yaml
-from .nerf import NerfMethod, StepResult
+from .method import Progress, StepResult
+from .registry import build_method
 from .run import Run, load_scene, scene_record
 
 KEPT_CHECKPOINTS = 2
-# Runs of tens of thousands of steps gain from a long decay; a few thousand need every step.
-SHORT_RUN, LONG_RUN = 6_000, 20_000  # steps
-SHORT_DECAY, LONG_DECAY = (0.75, 0.1), (0.3, 0.03)  # where it starts, factor at the end
+KNOWN_PACE = 0.01  # fraction of a time budget from which its number of steps can be told
 MOST_BAD_LOGS = 5  # log lines in a row without a finite loss before a run is given up
 
 
@@ -36,23 +35,9 @@ class DivergedError(InputError):
     """Training stopped because the loss was not finite for too long."""
 
 
-def learning_rate_factor(config: TrainConfig, step: int, fraction: float) -> float:
-    """Factor on the learning rates at a fraction of the run in [0, 1]: linear warm-up, constant
-    until `decay_start`, then exponential down to `learning_rate_final`. Where the settings leave
-    these open, they follow the length of the run in steps, planned or by its pace so far."""
-    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    total = config.planned_steps or step / max(fraction, 1e-6)
-    long = min(max((total - SHORT_RUN) / (LONG_RUN - SHORT_RUN), 0.0), 1.0)
-    start, final = (a + long * (b - a) for a, b in zip(SHORT_DECAY, LONG_DECAY, strict=True))
-    start = start if config.decay_start is None else config.decay_start
-    final = final if config.learning_rate_final is None else config.learning_rate_final
-    late = max(0.0, fraction - start) / max(1.0 - start, 1e-9)
-    return warmup * final**late
-
-
 def train(
     data: Scene | str | Path,
-    config: TrainConfig | None = None,
+    config: RunConfig | None = None,
     *,
     out: str | Path,
     on_event: Listener | None = None,
@@ -70,7 +55,7 @@ def train(
         DataError: the data cannot be read, or `out` already holds a run.
         DivergedError: the loss stayed non-finite; the last good checkpoint is kept.
     """
-    config = config or TrainConfig()
+    config = config or train_config()
     folder = Path(out)
     if (folder / "config.yaml").exists():
         raise DataError(f"{folder}: already holds a run; resume it, or choose another folder")
@@ -117,13 +102,13 @@ class _Loop:
     """One run while it trains."""
 
     def __init__(
-        self, scene: Scene, config: TrainConfig, folder: Path, on_event: Listener | None
+        self, scene: Scene, config: RunConfig, folder: Path, on_event: Listener | None
     ) -> None:
         self.config, self.folder = config, folder
         self.device = choose_device(config.device)
         torch.manual_seed(config.seed)
         random.seed(config.seed)
-        self.method = NerfMethod(scene, config, self.device)
+        self.method = build_method(scene, config, self.device)
         self._listener = on_event
         self.done = 0
         self.elapsed = 0.0
@@ -145,8 +130,19 @@ class _Loop:
         assert self.config.seconds is not None
         return min(1.0, self.elapsed / self.config.seconds)
 
+    def _progress(self) -> Progress:
+        done, fraction = self.done, self.fraction
+        planned = self.config.planned_steps
+        if planned is None:
+            known = fraction > KNOWN_PACE
+            planned = round(done / fraction) if known else self.config.default_steps
+        rate = self.config.learning_rate_factor(done, fraction)
+        return Progress(done, fraction, max(planned, 1), rate)
+
     def run(self, run: Run) -> Run:
         interrupted = False
+        for note in self.method.notes():
+            self._tell(MessageEvent(note))
         saved_at = self.elapsed
         try:
             while self.fraction < 1.0:
@@ -164,8 +160,7 @@ class _Loop:
 
     def _step(self) -> None:
         begin = time.perf_counter()
-        rate = learning_rate_factor(self.config, self.done, self.fraction)
-        self._pending.append(self.method.step(self.done, rate))
+        self._pending.append(self.method.step(self._progress()))
         self.done += 1
         if self.done % self.config.log_every == 0:
             self._synchronize()
@@ -185,7 +180,7 @@ class _Loop:
         loss = float(torch.stack([r.loss.float() for r in results]).mean())
         error = float(torch.stack([r.squared_error.float() for r in results]).mean())
         rays = sum(r.rays for r in results)
-        samples = float(torch.stack([r.samples.float() for r in results]).sum())
+        samples = [r.samples.float() for r in results if r.samples is not None]
         since = self._last.elapsed if self._last else 0.0
         event = StepEvent(
             step=self.done,
@@ -193,24 +188,17 @@ class _Loop:
             loss=loss,
             psnr=psnr(max(error, 1e-12)) if math.isfinite(error) else math.nan,
             rays_per_second=rays / max(self.elapsed - since, 1e-9),
-            samples_per_ray=samples / max(rays, 1),
-            learning_rate=self.config.learning_rate
-            * learning_rate_factor(self.config, self.done, self.fraction),
+            samples_per_ray=float(torch.stack(samples).sum()) / max(rays, 1) if samples else None,
+            learning_rate=self.config.main_rate * self._progress().rate,
             elapsed=self.elapsed,
             budget_fraction=self.fraction,
+            extras=dict(results[-1].extras),
         )
         self._last = event
-        row = {
-            "step": event.step,
-            "elapsed": round(event.elapsed, 4),
-            **{
-                name: _number(getattr(event, name))
-                for name in ("loss", "psnr", "rays_per_second", "samples_per_ray", "learning_rate")
-            },
-        }
+        row = metrics_row(event)
         append_line(self.folder / "metrics.jsonl", row)
         if self._board is not None:
-            for name in ("loss", "psnr", "learning_rate"):
+            for name in ("loss", "psnr", "learning_rate", *event.extras):
                 self._board.add_scalar(name, row[name], self.done)
         self._tell(event)
         self._check_finite(loss, force)
@@ -221,7 +209,8 @@ class _Loop:
             raise DivergedError(
                 f"{self.folder}: the loss is not finite since step "
                 f"{self.done - MOST_BAD_LOGS * self.config.log_every}; try a smaller step with "
-                "--set learning_rate=0.003; the last good checkpoint is kept"
+                f"--set {self.config.MAIN_RATE}={0.3 * self.config.main_rate:.2g}; the last good "
+                "checkpoint is kept"
             )
 
     def save(self) -> None:
@@ -236,8 +225,7 @@ class _Loop:
         self._tell(CheckpointEvent(self.done, str(path)))
 
     def restore(self, tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> None:
-        copy_state(self.method.state(), tensors, path)
-        self.method.restore(tensors, header)
+        self.method.restore(tensors, header, path)
         self.done, self.elapsed = int(header["step"]), float(header["elapsed"])
         kept = [r for r in read_lines(self.folder / "metrics.jsonl") if r["step"] <= self.done]
         write_text(self.folder / "metrics.jsonl", "")
@@ -263,6 +251,7 @@ class _Loop:
             "train_psnr": _number(last_psnr),
             "backend": backend_for(self.device),
             "device": _device_name(self.device),
+            **(self._last.extras if self._last else {}),
         }
         write_json(run.path / "train.json", {**summary, "interrupted": interrupted})
         run.add_timing("train", self.elapsed)
@@ -273,9 +262,21 @@ class _Loop:
             raise KeyboardInterrupt
 
 
+def metrics_row(event: StepEvent) -> dict[str, float | None]:
+    """A line of `metrics.jsonl`; what a method does not count is left out."""
+    names = ("loss", "psnr", "rays_per_second", "samples_per_ray", "learning_rate")
+    numbers = {name: getattr(event, name) for name in names}
+    if event.samples_per_ray is None:
+        del numbers["samples_per_ray"]
+    row: dict[str, float | None] = {"step": event.step, "elapsed": round(event.elapsed, 4)}
+    return row | {name: _number(value) for name, value in {**numbers, **event.extras}.items()}
+
+
 def _number(value: float) -> float | None:
-    """JSON knows no NaN."""
-    return round(value, 6) if math.isfinite(value) else None
+    """Seven significant digits of a float; JSON knows no NaN."""
+    if isinstance(value, int):
+        return value
+    return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
 def _device_name(device: torch.device) -> str:

@@ -18,7 +18,8 @@ import torch
 from lumigraph.core import Scene
 from lumigraph.core.devices import choose_device
 from lumigraph.cuda.dispatch import backend_override
-from lumigraph.training.config import TrainConfig, train_config
+from lumigraph.training.config import NerfConfig, train_config
+from lumigraph.training.method import Progress
 from lumigraph.training.nerf import NerfMethod
 
 from . import peers, results
@@ -30,7 +31,6 @@ from .train_probes import frame_timing, held_out_psnr, public_step_ms, stage_spl
 WINDOW = 16  # steps between two updates of the occupancy grid, once it has settled
 SETTLED = 256  # steps, as in training/nerf.py
 TARGET_RATIO, TARGET_MS = 8.0, 5.0
-RATE = 1.0  # factor on the learning rate; the schedule is no part of a step
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Plan:
         frame_size: of the timed frame.
     """
 
-    config: TrainConfig
+    config: NerfConfig
     image_size: int
     warm_up: int
     quality_steps: tuple[int, ...]
@@ -130,7 +130,7 @@ def _warm_up(
     spent = 0.0
     begin = time.perf_counter()
     for step in range(plan.warm_up):
-        method.step(step, RATE)
+        method.step(Progress(step))
         if step + 1 in plan.quality_steps:
             _synchronize(method)
             spent += time.perf_counter() - begin
@@ -142,12 +142,11 @@ def _warm_up(
     return rows
 
 
-def _copy(method: NerfMethod, scene: Scene, config: TrainConfig) -> NerfMethod:
+def _copy(method: NerfMethod, scene: Scene, config: NerfConfig) -> NerfMethod:
     """Another method in the same state, random numbers included."""
     other = NerfMethod(scene, config, method.device)
-    for name, value in method.state().items():
-        other.state()[name].copy_(value)
-    other.restore({**method.random_state(), **method.small_state()}, method.header())
+    tensors = {**method.state(), **method.random_state(), **method.small_state()}
+    other.restore(tensors, method.header(), Path("the method in hand"))
     return other
 
 
@@ -182,9 +181,10 @@ def _window(method: NerfMethod, first: int) -> tuple[float, tuple[int, int]]:
     _synchronize(method)
     begin = time.perf_counter()
     for step in range(first, first + WINDOW):
-        result = method.step(step, RATE)
+        result = method.step(Progress(step))
     _synchronize(method)
     took = (time.perf_counter() - begin) / WINDOW * 1e3
+    assert result.samples is not None
     return took, (result.rays, int(result.samples))
 
 
@@ -202,7 +202,7 @@ def _gpu_findings(method: NerfMethod, plan: Plan, public_ms: float) -> dict[str,
 
     def window(turn: int) -> None:
         for step in range(first, first + WINDOW):
-            method.step(step, RATE)
+            method.step(Progress(step))
 
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()

@@ -15,8 +15,9 @@ import torch
 from lumigraph.core import Scene
 from lumigraph.core.color import psnr
 from lumigraph.training import train
-from lumigraph.training.config import TrainConfig, config_from_dict
+from lumigraph.training.config import NerfConfig, config_from_dict
 from lumigraph.training.events import Event, StepEvent
+from lumigraph.training.method import Progress
 from lumigraph.training.nerf import NerfMethod
 
 from .timing import Timing, rounded, summary
@@ -60,7 +61,7 @@ def stage_split(method: NerfMethod, *, first_step: int, steps: int) -> dict[str,
             setattr(owner, attribute, timed(name, getattr(owner, attribute)))
             patched.append((owner, attribute))
         for step in range(first_step, first_step + steps):
-            method.step(step, 1.0)
+            method.step(Progress(step))
     finally:
         for changed, attribute in patched:
             delattr(changed, attribute)  # the instance's; the class keeps its own
@@ -92,7 +93,7 @@ def frame_timing(method: NerfMethod, scene: Scene, size: int, *, calls: int = 5)
     return summary(times[1:])
 
 
-def public_step_ms(scene: Scene, config: TrainConfig, steps: int) -> float:
+def public_step_ms(scene: Scene, config: NerfConfig, steps: int) -> float:
     """Wall time of a step through `training.train`, over the second half of a run of `steps`."""
     settings = {**config.to_dict(), "steps": steps, "log_every": max(steps // 10, 1)}
     seen: list[StepEvent] = []

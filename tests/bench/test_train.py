@@ -10,6 +10,7 @@ from lumigraph.bench.inputs import benchmark_scene
 from lumigraph.bench.train_probes import STAGES, stage_split
 from lumigraph.core.errors import BackendError
 from lumigraph.cuda.dispatch import backend_override
+from lumigraph.training.method import Progress
 from lumigraph.training.nerf import NerfMethod
 
 CPU = torch.device("cpu")
@@ -41,12 +42,12 @@ def test_nothing_to_compare_is_an_error():
 def test_both_sides_start_alike():
     method, scene, plan = small_method()
     for step in range(8):
-        method.step(step, 1.0)
+        method.step(Progress(step))
     twin = train._copy(method, scene, plan.config)
     for name, value in method.state().items():
         assert torch.equal(value, twin.state()[name]), name
     assert method.rays == twin.rays
-    first, second = method.step(8, 1.0), twin.step(8, 1.0)
+    first, second = method.step(Progress(8)), twin.step(Progress(8))
     assert torch.equal(first.loss, second.loss)
 
 

@@ -11,7 +11,7 @@ import torch
 from lumigraph import training
 from lumigraph.core import Cameras, Frame, MemoryImages, Scene, cube
 from lumigraph.core.transforms import look_at
-from lumigraph.training.config import TrainConfig
+from lumigraph.training.config import train_config
 from lumigraph.training.events import MessageEvent, StepEvent, ViewEvent
 from lumigraph.training.files import read_json, write_json, write_yaml
 
@@ -70,7 +70,7 @@ class FakeTraining:
 
     def resume(self, path, *, steps, seconds, on_event):
         self.calls.append(("resume", Path(path), steps, seconds))
-        return self._saved(Path(path), TrainConfig(), steps)
+        return self._saved(Path(path), train_config(), steps)
 
     def evaluate(self, run, *, split, device, on_event):
         self.calls.append(("evaluate", run.path, split, device))

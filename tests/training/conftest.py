@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lumigraph.core.transforms import look_at
-from lumigraph.training import TrainConfig, train_config
+from lumigraph.training import NerfConfig, train_config
 
 SIDE = 24
 FOCAL_ANGLE = 0.8
@@ -44,7 +44,7 @@ def scene_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tiny() -> TrainConfig:
+def tiny() -> NerfConfig:
     return train_config(
         "nerf",
         "tiny",

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from lumigraph.core.errors import CheckpointError, ConfigError, DataError
-from lumigraph.training import TrainConfig, config_from_dict, train_config
+from lumigraph.training import NerfConfig, config_from_dict, train_config
 from lumigraph.training.checkpoint import copy_state, load_checkpoint, save_checkpoint
 from lumigraph.training.files import (
     append_line,
@@ -45,7 +45,7 @@ def test_settings_survive_a_file(preset, tmp_path):
 )
 def test_bad_settings_are_named(change, message):
     with pytest.raises(ConfigError, match=message):
-        config_from_dict({**TrainConfig().to_dict(), **change}, "config.yaml")
+        config_from_dict({**NerfConfig().to_dict(), **change}, "config.yaml")
 
 
 def test_unknown_preset_lists_the_known():

@@ -13,6 +13,7 @@ from lumigraph.core.transforms import look_at, se3_exp
 from lumigraph.fields import GridField, to_grid_space
 from lumigraph.renderers import OccupancyGrid, VolumeRenderer
 from lumigraph.training import nerf, train_config
+from lumigraph.training.method import Progress
 from lumigraph.training.nerf import NerfMethod, refined_cameras
 
 PIXELS, VIEWS = 32, 12
@@ -100,7 +101,7 @@ def train(method: NerfMethod, steps: int) -> list[float]:
     losses = []
     for step in range(steps):
         rate = min(1.0, (step + 1) / 20) * 0.1 ** (step / steps)
-        losses.append(float(method.step(step, rate).loss))
+        losses.append(float(method.step(Progress(step, rate=rate)).loss))
     return losses
 
 
@@ -187,7 +188,7 @@ def test_both_kinds_of_step_do_the_same(monkeypatch, loss, distortion):
     fused, other = NerfMethod(scene, config, CPU), NerfMethod(scene, config, CPU)
     monkeypatch.setattr(other, "_fused_networks", lambda: None)
     for step in range(20):
-        results = [method.step(step, 0.1) for method in (fused, other)]
+        results = [method.step(Progress(step, rate=0.1)) for method in (fused, other)]
         assert results[0].rays == results[1].rays
         assert float(results[0].loss) == pytest.approx(float(results[1].loss), rel=1e-3)
     for one, another in zip(fused.field.parameters(), other.field.parameters(), strict=True):

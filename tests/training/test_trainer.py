@@ -11,7 +11,6 @@ from lumigraph.core.errors import CheckpointError, ConfigError, DataError
 from lumigraph.training import FinishedEvent, Run, StepEvent, evaluate, resume, train
 from lumigraph.training.checkpoint import load_checkpoint
 from lumigraph.training.files import newest_checkpoint, read_lines
-from lumigraph.training.trainer import learning_rate_factor
 
 
 def test_ten_and_ten_steps_equal_twenty_bit_for_bit(scene_folder, tiny, tmp_path):
@@ -129,23 +128,23 @@ def test_missing_run_and_missing_checkpoint(tmp_path, scene_folder, tiny):
 
 def test_learning_rate_schedule(tiny):
     config = dataclasses.replace(tiny, warmup_steps=10, decay_start=0.5, learning_rate_final=0.1)
-    assert learning_rate_factor(config, 0, 0.0) == pytest.approx(0.1)
-    assert learning_rate_factor(config, 50, 0.3) == 1.0
-    assert learning_rate_factor(config, 50, 0.75) == pytest.approx(0.1**0.5)
-    assert learning_rate_factor(config, 50, 1.0) == pytest.approx(0.1)
+    assert config.learning_rate_factor(0, 0.0) == pytest.approx(0.1)
+    assert config.learning_rate_factor(50, 0.3) == 1.0
+    assert config.learning_rate_factor(50, 0.75) == pytest.approx(0.1**0.5)
+    assert config.learning_rate_factor(50, 1.0) == pytest.approx(0.1)
 
 
 def test_long_runs_decay_earlier_and_further(tiny):
     short = dataclasses.replace(tiny, steps=3_000)
     long = dataclasses.replace(tiny, steps=30_000)
-    assert learning_rate_factor(short, 2_000, 0.7) == 1.0
-    assert learning_rate_factor(short, 3_000, 1.0) == pytest.approx(0.1)
-    assert learning_rate_factor(long, 9_000, 0.3) == 1.0
-    assert learning_rate_factor(long, 19_500, 0.65) == pytest.approx(0.03**0.5)
-    assert learning_rate_factor(long, 30_000, 1.0) == pytest.approx(0.03)
+    assert short.learning_rate_factor(2_000, 0.7) == 1.0
+    assert short.learning_rate_factor(3_000, 1.0) == pytest.approx(0.1)
+    assert long.learning_rate_factor(9_000, 0.3) == 1.0
+    assert long.learning_rate_factor(19_500, 0.65) == pytest.approx(0.03**0.5)
+    assert long.learning_rate_factor(30_000, 1.0) == pytest.approx(0.03)
     # a run with a time budget goes by its pace: 10,000 steps in a third of the time
     timed = dataclasses.replace(tiny, steps=None, seconds=90.0)
-    assert learning_rate_factor(timed, 10_000, 1 / 3) < 1.0
+    assert timed.learning_rate_factor(10_000, 1 / 3) < 1.0
 
 
 @pytest.mark.gpu

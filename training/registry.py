@@ -1,0 +1,84 @@
+"""Name of a method -> what trains it and what opens it. Modules load on use, so that a method's
+needs burden nobody else."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lumigraph.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from lumigraph.core import Scene
+
+    from .config import RunConfig
+    from .method import Method, Model
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """Where a method's code lies."""
+
+    module: str
+    method: str
+    """Callable (scene, config, device) -> Method."""
+    loader: str
+    """Callable (scene, config, tensors, header, path, device) -> Model."""
+
+
+METHODS: dict[str, MethodEntry] = {
+    "nerf": MethodEntry("lumigraph.training.nerf", "NerfMethod", "load_nerf_model"),
+    "gaussians": MethodEntry(
+        "lumigraph.training.gaussians.method", "GaussiansMethod", "load_gaussians_model"
+    ),
+}
+
+
+def build_method(scene: Scene, config: RunConfig, device: torch.device) -> Method:
+    """A method with initial values, ready to train.
+
+    Raises:
+        ConfigError: unknown method. DataError: the scene lacks what it trains on.
+    """
+    entry = _entry(config.method)
+    method: Method = _named(entry.module, entry.method)(scene, config, device)
+    return method
+
+
+def build_model(
+    scene: Scene,
+    config: RunConfig,
+    tensors: dict[str, Tensor],
+    header: dict[str, Any],
+    path: Path,
+    device: torch.device,
+) -> Model:
+    """The model of a checkpoint, ready to render.
+
+    Args:
+        tensors: content of the checkpoint, on the CPU.
+        header: its header.
+        path: where it lies, for messages.
+
+    Raises:
+        ConfigError: unknown method. CheckpointError: the checkpoint does not fit.
+    """
+    entry = _entry(config.method)
+    load = _named(entry.module, entry.loader)
+    model: Model = load(scene, config, tensors, header, path, device)
+    return model
+
+
+def _entry(name: str) -> MethodEntry:
+    if name not in METHODS:
+        raise ConfigError(f"method = {name!r}: unknown, use one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def _named(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
