@@ -8,22 +8,34 @@ after a change of settings or presets; a test compares the page with them.
 from __future__ import annotations
 
 import ast
-import dataclasses
 import inspect
 import re
 import typing
 from pathlib import Path
 
-from lumigraph.training import PRESETS, TrainConfig, config, train_config
+from lumigraph.training import PRESETS, RunConfig, train_config
+from lumigraph.training.config import CONFIGS
+from lumigraph.training.config_run import setting_types
 
 PAGE = Path(__file__).with_name("training.md")
-SIZES = [size for method, size in PRESETS if method == "nerf"]
+SHARED = list(setting_types(RunConfig))
 
 
-def presets_table() -> str:
-    """Settings in which the presets differ."""
-    presets = [train_config("nerf", size).to_dict() for size in SIZES]
-    rows = [f"| setting | {' | '.join(f'`{size}`' for size in SIZES)} |", "|---" * 4 + "|"]
+def tables() -> dict[str, str]:
+    """Mark on the page -> table."""
+    found = {"settings": settings_table(RunConfig, SHARED)}
+    for method, kind in CONFIGS.items():
+        found[f"presets {method}"] = presets_table(method)
+        own = [name for name in setting_types(kind) if name not in SHARED]
+        found[f"settings {method}"] = settings_table(kind, own)
+    return found
+
+
+def presets_table(method: str) -> str:
+    """Settings in which the presets of a method differ."""
+    sizes = [size for other, size in PRESETS if other == method]
+    presets = [train_config(method, size).to_dict() for size in sizes]
+    rows = [f"| setting | {' | '.join(f'`{size}`' for size in sizes)} |", "|---" * 4 + "|"]
     for name in presets[0]:
         values = [shown(preset[name]) for preset in presets]
         if name != "preset" and len(set(values)) > 1:
@@ -31,20 +43,30 @@ def presets_table() -> str:
     return "\n".join(rows)
 
 
-def settings_table() -> str:
-    """Every setting: its default, what it may be, what it means."""
-    ranges = {name: (low, high) for name, low, high in config._RANGES}
-    hints = typing.get_type_hints(TrainConfig)
-    meanings = attribute_docstrings()
-    rows = ["| setting | `tiny` | may be | meaning |", "|---|---|---|---|"]
-    for field in dataclasses.fields(TrainConfig):
-        allowed = choices(hints[field.name])
-        if not allowed and field.name in ranges:
-            low, high = ranges[field.name]
+def settings_table(kind: type[RunConfig], names: list[str]) -> str:
+    """Settings: the default, what each may be, what it means."""
+    hints, meanings = setting_types(kind), attribute_docstrings(kind)
+    rows = ["| setting | default | may be | meaning |", "|---|---|---|---|"]
+    for name in names:
+        allowed = choices(hints[name])
+        if name == "method":
+            allowed = ", ".join(f"`{method}`" for method in CONFIGS)
+        elif not allowed and name in kind.RANGES:
+            low, high = kind.RANGES[name]
             allowed = f"{shown(low)} to {shown(high)}"
-        meaning = " ".join(meanings[field.name].split()).replace("|", "\\|")
-        rows.append(f"| `{field.name}` | {shown(field.default)} | {allowed} | {meaning} |")
+        meaning = " ".join(meanings[name].split()).replace("|", "\\|")
+        rows.append(f"| `{name}` | {default(kind, name)} | {allowed} | {meaning} |")
     return "\n".join(rows)
+
+
+def default(kind: type[RunConfig], name: str) -> str:
+    """What `train_config` takes with preset `tiny`, or that it depends on method or preset."""
+    if name in ("method", "preset"):
+        return shown(getattr(train_config(), name))
+    methods = [method for method, other in CONFIGS.items() if issubclass(other, kind)]
+    presets = [train_config(method, size) for method, size in PRESETS if method in methods]
+    values = {shown(getattr(preset, name)) for preset in presets}
+    return values.pop() if len(values) == 1 else "by preset"
 
 
 def choices(hint: typing.Any) -> str:
@@ -68,9 +90,9 @@ def shown(value: object) -> str:
     return f"`{value}`"
 
 
-def attribute_docstrings() -> dict[str, str]:
-    """Name -> the string below each attribute of TrainConfig."""
-    body = ast.parse(inspect.getsource(TrainConfig)).body[0]
+def attribute_docstrings(kind: type[RunConfig]) -> dict[str, str]:
+    """Name -> the string below each attribute that a class itself declares."""
+    body = ast.parse(inspect.getsource(kind)).body[0]
     assert isinstance(body, ast.ClassDef)
     found = {}
     for field, text in zip(body.body, body.body[1:], strict=False):
@@ -81,8 +103,8 @@ def attribute_docstrings() -> dict[str, str]:
 
 
 def filled(page: str) -> str:
-    """The page with both tables between their marks."""
-    for name, table in (("presets", presets_table()), ("settings", settings_table())):
+    """The page with every table between its marks."""
+    for name, table in tables().items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         page, count = re.subn(pattern, lambda m, t=table: f"{m[1]}{t}\n{m[2]}", page, flags=re.S)
         assert count == 1, f"training.md: marks of the table {name!r} not found"

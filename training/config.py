@@ -22,6 +22,7 @@ __all__ = [
     "NerfConfig",
     "RunConfig",
     "config_from_dict",
+    "methods_with",
     "train_config",
 ]
 
@@ -87,10 +88,19 @@ def config_from_dict(values: dict[str, Any], where: str = "settings") -> RunConf
 
 
 def _unknown(name: str, method: str) -> str:
-    others = [other for other, kind in CONFIGS.items() if name in setting_types(kind)]
+    others = methods_with(name)
     if not others:
         return f"unknown setting {name!r}; remove it or fix its name"
     return (
         f"{name!r} is a setting of method {' and '.join(others)}, not of {method}; remove it or "
         "choose that method"
     )
+
+
+def methods_with(name: str) -> list[str]:
+    """Methods that have a setting.
+
+    >>> methods_with("levels")
+    ['nerf']
+    """
+    return [method for method, kind in CONFIGS.items() if name in setting_types(kind)]

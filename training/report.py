@@ -145,6 +145,7 @@ def _tiles(
         ("training PSNR", _number(training.get("train_psnr")), "{:.2f}", "dB"),
         ("training time", _number(training.get("seconds")), "{:.0f}", "s"),
         ("steps", _number(training.get("steps")), "{:.0f}", ""),
+        ("Gaussians", _number(training.get("gaussians")), "{:,.0f}", ""),
         ("speed", speed, "{:.0f}k", "rays/s"),
     ]
     tiles = [
@@ -164,10 +165,14 @@ def _curves(rows: Sequence[dict[str, Any]]) -> list[str]:
     times = [_number(row.get("elapsed")) for row in rows]
     losses = [_number(row.get("loss")) for row in rows]
     psnrs = [_number(row.get("psnr")) for row in rows]
-    return [
-        curve(times, psnrs, label="PSNR of training rays, dB"),
+    plots = [
+        curve(times, psnrs, label="PSNR of training pixels, dB"),
         curve(times, losses, label="loss", logarithmic=True),
     ]
+    counts = [_number(row.get("gaussians")) for row in rows]
+    if any(map(math.isfinite, counts)):
+        plots.append(curve(times, counts, label="Gaussians"))
+    return plots
 
 
 def _view_plot(views: Sequence[dict[str, Any]]) -> str | None:

@@ -17,6 +17,8 @@ class Arguments:
     """Run folder to write."""
     seconds: float = 45.0
     """Training time."""
+    method: Literal["nerf", "gaussians"] = "nerf"
+    """What is trained: a radiance field on a grid, or a cloud of 3D Gaussians."""
     preset: Literal["tiny", "small", "full"] = "tiny"
     """Size: tiny for a CPU, small and full for a GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -49,7 +51,7 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
             "and at least one frame"
         )
     config = training.train_config(
-        "nerf", arguments.preset, seconds=arguments.seconds, device=arguments.device
+        arguments.method, arguments.preset, seconds=arguments.seconds, device=arguments.device
     )
     with claimed(arguments.out, overwrite=arguments.overwrite, resumable=False):
         trained = train_with_progress("builtin:object", config, arguments.out, terminal)

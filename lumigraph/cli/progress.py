@@ -116,7 +116,7 @@ class StageProgress(_Line):
 
 
 def step_text(event: StepEvent) -> str:
-    """`step 1200/6000  loss 0.0041  PSNR 27.3 dB  185k rays/s  0:32 left`."""
+    """`step 1200/6000  loss 0.0041  PSNR 27.3 dB  185k rays/s  48k Gaussians  0:32 left`."""
     done = event.budget_fraction >= 1
     rest = f"in {clock(event.elapsed)}" if done else f"{clock(event.eta_seconds)} left"
     steps = f"{event.step}" if event.steps_total is None else f"{event.step}/{event.steps_total}"
@@ -125,9 +125,10 @@ def step_text(event: StepEvent) -> str:
         f"loss {event.loss:.4f}",
         f"PSNR {event.psnr:.2f} dB",
         f"{short_number(event.rays_per_second)} rays/s",
-        rest,
     ]
-    return "  ".join(parts)
+    if "gaussians" in event.extras:
+        parts.append(f"{short_number(event.extras['gaussians'])} Gaussians")
+    return "  ".join([*parts, rest])
 
 
 def short_number(value: float) -> str:

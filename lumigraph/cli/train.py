@@ -21,8 +21,8 @@ SUMMARY_KEYS = (
     "backend",
     "device",
 )
-"""What `--json` prints, in this order."""
-
+"""What `--json` prints, in this order; then `gaussians` where the method has them."""
+COUNTS = ("gaussians",)
 
 _SETTINGS = (
     "device",
@@ -31,11 +31,11 @@ _SETTINGS = (
     "split_every",
     "exposure",
     "pose_refinement",
-    "encoder",
-    "sampler",
 )
 """Options that are settings of the same name."""
-_FIXED = ("data", "method", "preset", *_SETTINGS, "tensorboard", "set")
+_METHOD_SETTINGS = ("encoder", "sampler", "strategy", "max_gaussians")
+"""Options that are settings of one method; None leaves them to the preset."""
+_FIXED = ("data", "method", "preset", *_SETTINGS, *_METHOD_SETTINGS, "tensorboard", "set")
 """What a run keeps from its start: not to be given with --resume."""
 
 
@@ -50,8 +50,8 @@ class Arguments:
     """Folder or file of posed images, or builtin:object. Not needed with --resume."""
     out: Path | None = None
     """Run folder to write; by default runs/ and the name of the data."""
-    method: Literal["nerf"] = "nerf"
-    """What is trained."""
+    method: Literal["nerf", "gaussians"] = "nerf"
+    """What is trained: a radiance field on a grid, or a cloud of 3D Gaussians."""
     preset: Literal["tiny", "small", "full"] = "tiny"
     """Size: tiny for a CPU, small and full for a GPU."""
     steps: int | None = None
@@ -70,10 +70,14 @@ class Arguments:
     """Learn a gain for each image: for photographs with automatic exposure."""
     pose_refinement: bool = False
     """Learn corrections to the camera poses."""
-    encoder: Literal["lumigraph", "tinycudann"] = "lumigraph"
-    """Whose hash grid and networks; tiny-cuda-nn's need that package and a GPU."""
-    sampler: Literal["lumigraph", "nerfacc"] = "lumigraph"
-    """Whose ray marching and compositing; nerfacc's need that package and a GPU."""
+    encoder: Literal["lumigraph", "tinycudann"] | None = None
+    """Method nerf: whose hash grid and networks; tiny-cuda-nn's need that package and a GPU."""
+    sampler: Literal["lumigraph", "nerfacc"] | None = None
+    """Method nerf: whose ray marching and compositing; nerfacc's need that package and a GPU."""
+    strategy: Literal["default", "mcmc"] | None = None
+    """Method gaussians: how their number follows the scene; by default mcmc."""
+    max_gaussians: int | None = None
+    """Method gaussians: never more than this many; by default what the preset says."""
     tensorboard: bool = False
     """Also write a TensorBoard log into the run folder."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -134,15 +138,20 @@ class saved_on_interrupt:
             raise Interrupted(
                 f"stopped at step {summary.get('steps')}; the run is saved, continue with: "
                 f"lumigraph train --resume --out {self.out}",
-                {key: summary.get(key) for key in SUMMARY_KEYS},
+                printed(summary),
             ) from error
         raise Interrupted("stopped before anything was saved", {}) from error
 
 
 def train_summary(trained: Any) -> dict[str, Any]:
     """The part of train.json that is printed."""
-    summary = trained.train_summary()
-    return {key: summary.get(key) for key in SUMMARY_KEYS}
+    return printed(trained.train_summary())
+
+
+def printed(summary: dict[str, Any]) -> dict[str, Any]:
+    """What of train.json is printed, in order."""
+    counts = [key for key in COUNTS if key in summary]
+    return {key: summary.get(key) for key in (*SUMMARY_KEYS, *counts)}
 
 
 def summary_rows(summary: dict[str, Any]) -> list[tuple[str, object]]:
@@ -153,6 +162,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, object]]:
         ("steps", summary["steps"]),
         ("training time", f"{summary['seconds']:.1f} s"),
         ("training PSNR", "unknown" if psnr is None else f"{psnr:.2f} dB"),
+        *((key.capitalize(), f"{summary[key]:,}") for key in COUNTS if key in summary),
         ("ran on", f"{summary['device']} ({summary['backend']} kernels)"),
     ]
 
@@ -174,8 +184,26 @@ def _config(arguments: Arguments) -> Any:
 
     chosen = ("steps", "seconds", "tensorboard", *_SETTINGS)
     overrides = {name: getattr(arguments, name) for name in chosen}
-    overrides.update(_settings(arguments.set))
+    overrides |= _method_settings(arguments)
+    overrides |= _settings(arguments.set)
     return training.train_config(arguments.method, arguments.preset, **overrides)
+
+
+def _method_settings(arguments: Arguments) -> dict[str, Any]:
+    """The given options that only one method has."""
+    from lumigraph.core.errors import InputError
+    from lumigraph.training.config import methods_with
+
+    values = {name: getattr(arguments, name) for name in _METHOD_SETTINGS}
+    given = {name: value for name, value in values.items() if value is not None}
+    for name in given:
+        if arguments.method not in methods_with(name):
+            option, owner = "--" + name.replace("_", "-"), methods_with(name)[0]
+            raise InputError(
+                f"{option} is an option of method {owner}, not of {arguments.method}; leave it "
+                f"out, or add --method {owner}"
+            )
+    return given
 
 
 def _settings(words: tuple[str, ...]) -> dict[str, Any]:
@@ -187,7 +215,10 @@ def _settings(words: tuple[str, ...]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not (name and equals):
             raise ConfigError(f"--set {word}: expected NAME=VALUE, e.g. learning_rate=0.005")
-        settings[name.replace("-", "_")] = _value(word, text)
+        name = name.replace("-", "_")
+        if name in ("method", "preset"):
+            raise ConfigError(f"--set {word}: decides about other settings; use --{name} {text}")
+        settings[name] = _value(word, text)
     return settings
 
 

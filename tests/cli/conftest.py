@@ -64,7 +64,8 @@ class FakeTraining:
             raise self.raises
         sys.stdout.write("a stray line of another library\n")
         for step in (1, 2):
-            on_event(StepEvent(step, 2, 0.01, 20.0, 185_000.0, 4.0, 1e-2, 1.0 * step, step / 2))
+            numbers = (0.01, 20.0, 185_000.0, 4.0, 1e-2, 1.0 * step, step / 2)
+            on_event(StepEvent(step, 2, *numbers, extras=self._counts(config)))
         on_event(MessageEvent("odd [images] were skipped"))
         return self._saved(Path(out), config, 2)
 
@@ -83,12 +84,16 @@ class FakeTraining:
     def open(self, path):
         return FakeRun(Path(path))
 
+    def _counts(self, config):
+        return {"gaussians": 48_000} if config.method == "gaussians" else {}
+
     def _saved(self, out, config, steps):
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
         (out / "checkpoints" / "step-00000002.safetensors").write_bytes(b"")
         write_yaml(out / "config.yaml", config.to_dict())
-        summary = {"run": str(out), "method": "nerf", "preset": config.preset, "steps": steps}
-        summary |= {"seconds": 2.0, "train_psnr": 20.0, "backend": "cpu", "device": "cpu"}
+        summary = {"run": str(out), "method": config.method, "preset": config.preset}
+        summary |= {"steps": steps, "seconds": 2.0, "train_psnr": 20.0, "backend": "cpu"}
+        summary |= {"device": "cpu", **self._counts(config)}
         write_json(out / "train.json", {**summary, "interrupted": False})
         if self.raises_after_saving is not None:
             raise self.raises_after_saving

@@ -59,6 +59,25 @@ def test_default_run_folder(fake, data, out):
     assert str(fake.calls[0][3]) == out
 
 
+def test_train_gaussians(fake, capsys, json_of):
+    words = "train photos --method gaussians --strategy default --max-gaussians 5000 --steps 2"
+    assert main(words.split()) == 0
+    captured = capsys.readouterr()
+    assert "185k rays/s  48k Gaussians  in 0:02" in captured.out and "48,000" in captured.out
+    config = fake.calls[0][2]
+    assert (config.method, config.strategy, config.max_gaussians) == ("gaussians", "default", 5000)
+    assert main([*words.split(), "--overwrite", "--json"]) == 0
+    assert list(json_of(capsys.readouterr().out)) == [*TRAIN_KEYS, "gaussians"]
+
+
+def test_options_of_a_method_are_left_to_the_preset(fake):
+    assert main(["train", "x", "--method", "gaussians", "--preset", "small"]) == 0
+    config = fake.calls[0][2]
+    assert (config.strategy, config.max_gaussians) == ("mcmc", 300_000)
+    assert main(["train", "y"]) == 0
+    assert (fake.calls[1][2].encoder, fake.calls[1][2].sampler) == ("lumigraph", "lumigraph")
+
+
 def test_other_settings(fake):
     words = "train x --set learning_rate=5e-3 --set loss=huber --set levels=12 --set steps=null"
     assert main(words.split()) == 0
@@ -77,6 +96,12 @@ def test_other_settings(fake):
         ("--seconds -3", "seconds"),
         ("--image-scale 0", "image_scale"),
         ("--seconds nan", "seconds"),
+        ("--strategy mcmc", "--strategy is an option of method gaussians, not of nerf"),
+        ("--method gaussians --encoder tinycudann", "--encoder is an option of method nerf"),
+        ("--method gaussians --max-gaussians 0", "max_gaussians"),
+        ("--method gaussians --set levels=3", "'levels' is a setting of method nerf, not of"),
+        ("--set noise_rate=1", "'noise_rate' is a setting of method gaussians"),
+        ("--set method=gaussians", "--method gaussians"),
     ],
 )
 def test_bad_settings(fake, capsys, words, text):
@@ -134,6 +159,7 @@ def test_resume(fake, capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        ("--resume --out r --max-gaussians 9", "--max-gaussians"),
         ("--resume", "--out"),
         ("--resume --out r --overwrite", "exclude"),
         ("--resume --out r --seed 3", "--seed"),
@@ -200,6 +226,12 @@ def test_demo(fake, capsys, json_of, tmp_path):
     assert fake.calls[0][1] == "builtin:object" and fake.calls[0][2].seconds == 1.0
     assert main(["demo"]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_demo_of_gaussians(fake, capsys):
+    words = "demo --method gaussians --size 32 --frames 2 --seconds 1 --out runs/g"
+    assert main(words.split()) == 0
+    assert fake.calls[0][2].method == "gaussians" and "48,000" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", ["--size 4", "--frames 0", "--seconds 0"])
