@@ -1,0 +1,48 @@
+"""Files of Gaussians: one module a format, found by content when read and by suffix when written.
+
+`.ply` in the layout of the first 3D Gaussian splatting code, `.splat`, `.spz`; compressed PLY is
+read only. Names load on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lumigraph.export.splat_files.loss import Loss
+    from lumigraph.export.splat_files.reading import (
+        SPLAT_SUFFIXES,
+        ReadReport,
+        SplatFile,
+        read_splats,
+    )
+    from lumigraph.export.splat_files.writing import WriteOptions, WriteReport, write_splats
+
+_MODULE_OF = {
+    "Loss": "loss",
+    "ReadReport": "reading",
+    "SPLAT_SUFFIXES": "reading",
+    "SplatFile": "reading",
+    "WriteOptions": "writing",
+    "WriteReport": "writing",
+    "read_splats": "reading",
+    "write_splats": "writing",
+}
+
+__all__ = [
+    "SPLAT_SUFFIXES",
+    "Loss",
+    "ReadReport",
+    "SplatFile",
+    "WriteOptions",
+    "WriteReport",
+    "read_splats",
+    "write_splats",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
