@@ -15,6 +15,17 @@ from .occupancy import (
     visible_cells,
 )
 from .optimizer import adam_step_, ema_step_
+from .splatting import (
+    RasterImages,
+    SplatCamera,
+    SplatImages,
+    SplatOptions,
+    TileLists,
+    project_gaussians,
+    rasterize_splats,
+    render_gaussians,
+    splat_tiles,
+)
 from .volume_step import (
     GridNetworks,
     LossSettings,
@@ -32,6 +43,11 @@ __all__ = [
     "LossSettings",
     "MarchGrid",
     "MarchedSamples",
+    "RasterImages",
+    "SplatCamera",
+    "SplatImages",
+    "SplatOptions",
+    "TileLists",
     "VolumeGradients",
     "VolumePixels",
     "VolumeSettings",
@@ -48,7 +64,11 @@ __all__ = [
     "occupancy_threshold",
     "pack_cells",
     "pinhole_projection",
+    "project_gaussians",
+    "rasterize_splats",
+    "render_gaussians",
     "sample_cells",
+    "splat_tiles",
     "update_cells",
     "visible_cells",
     "volume_render",
