@@ -59,7 +59,8 @@ class SplatArrays(NamedTuple):
         return SplatArrays(*(array[chosen] for array in self))
 
     @property
-    def count(self) -> int:
+    def gaussians(self) -> int:
+        """How many there are; `len` is that of the tuple."""
         return self.means.shape[0]
 
     @property
@@ -104,7 +105,7 @@ def repaired(arrays: SplatArrays) -> tuple[SplatArrays, Mask, list[str]]:
     if flat.any():
         notes.append(f"{int(flat.any(axis=1).sum()):,} flat Gaussians with a scale of 0")
     fixed = arrays._replace(rotations=rotations, log_scales=log_scales, opacity_logits=logits)
-    good: Mask = (log_scales <= _LARGEST_LOG_SCALE).all(axis=1)
+    good = np.asarray((log_scales <= _LARGEST_LOG_SCALE).all(axis=1))
     for array in fixed:
         good = good & np.isfinite(array.reshape(len(array), -1)).all(axis=1)
     return fixed, good, notes

@@ -102,11 +102,11 @@ def save(path: Path, arrays: SplatArrays) -> None:
     """Write binary little endian PLY of float32."""
     rest = 3 * (arrays.harmonics.shape[1] - 1)
     names = [*MEANS, "nx", "ny", "nz", *BASE, *rest_names(rest), "opacity", *SCALES, *ROTATIONS]
-    table = np.zeros((arrays.count, len(names)), dtype="<f4")
+    table = np.zeros((arrays.gaussians, len(names)), dtype="<f4")
     table[:, 0:3] = arrays.means
     table[:, 6:9] = arrays.harmonics[:, 0]
     channel_major = arrays.harmonics[:, 1:].transpose(0, 2, 1)
-    table[:, 9 : 9 + rest] = channel_major.reshape(arrays.count, rest)
+    table[:, 9 : 9 + rest] = channel_major.reshape(arrays.gaussians, rest)
     table[:, 9 + rest] = arrays.opacity_logits
     table[:, 10 + rest : 13 + rest] = arrays.log_scales
     table[:, 13 + rest :] = arrays.rotations

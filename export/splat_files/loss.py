@@ -13,6 +13,7 @@ from lumigraph.export.splat_files.arrays import SplatArrays, sigmoid, unit
 
 _ROWS = 1 << 16  # compared at a time, which bounds the memory
 _CORNERS = [[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
+_NOTHING = 1e-6  # what rounding in float32 makes of nothing
 _FACES = [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]]
 
 
@@ -40,18 +41,19 @@ class Loss:
 
     def line(self) -> str:
         """For people, e.g. "position 1.2e-06 of the extent, scale 1.8 %, ..."."""
-        if not any(self.to_dict().values()):
-            return "nothing"
-        return (
-            f"position {self.position:.1e} of the extent, scale {100 * self.scale:.2g} %, "
-            f"rotation {self.rotation:.2g} degrees (rms), opacity {self.opacity:.2g}, "
-            f"color {self.color:.2g} (max; {self.color_rms:.1g} rms)"
-        )
+        parts = [
+            (self.position, f"position {self.position:.1e} of the extent"),
+            (self.scale, f"scale {100 * self.scale:.2g} %"),
+            (self.rotation, f"rotation {self.rotation:.2g} degrees (rms)"),
+            (self.opacity, f"opacity {self.opacity:.2g}"),
+            (self.color, f"color {self.color:.2g} (max; {self.color_rms:.1g} rms)"),
+        ]
+        return ", ".join(text for value, text in parts if value > _NOTHING) or "nothing"
 
 
 def measure(before: SplatArrays, after: SplatArrays) -> Loss:
     """Compare two clouds of the same Gaussians in the same order; degrees may differ."""
-    count = before.count
+    count = before.gaussians
     low, high = np.quantile(before.means, [0.01, 0.99], axis=0).astype(np.float64)
     extent = float(np.linalg.norm(high - low)) or float(np.abs(before.means).max()) or 1.0
     squares = np.zeros(4)

@@ -66,7 +66,7 @@ def load(path: Path, *, max_gaussians: int) -> Loaded:
 
 def save(path: Path, arrays: SplatArrays) -> None:
     """Write all rows in order."""
-    rows = np.empty(arrays.count, dtype=ROW)
+    rows = np.empty(arrays.gaussians, dtype=ROW)
     rows["mean"] = arrays.means
     rows["scale"] = np.exp(arrays.log_scales)
     rows["color"][:, :3] = to_bytes((arrays.harmonics[:, 0] * Y_0 + 0.5) * 255.0)

@@ -70,7 +70,7 @@ def read_splats(path: str | Path, *, max_gaussians: int = DEFAULT_MAX_GAUSSIANS)
         file,
         loaded.format,
         stored=len(good),
-        culled=len(good) - kept.count,
+        culled=len(good) - kept.gaussians,
         degree=kept.degree,
         antialiased=loaded.antialiased,
         notes=(*loaded.notes, *notes),

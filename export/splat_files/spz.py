@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lumigraph.core import Similarity
 from lumigraph.core.errors import DataError
+from lumigraph.core.gaussian_cloud import harmonics_rotation
 from lumigraph.export.splat_files import spz_packing as packing
 from lumigraph.export.splat_files.arrays import (
     Loaded,
@@ -250,12 +250,22 @@ def _read_extensions(path: Path, data: bytes) -> tuple[list[str], int]:
 
 
 def _turned(arrays: SplatArrays, axes: int) -> SplatArrays:
-    """Between the axes of a file and those of the capture; its own inverse."""
-    signs = torch.tensor(_AXES[axes], dtype=torch.float64)
-    if bool((signs > 0).all()):
+    """Between the axes of a file and those of the capture; its own inverse.
+
+    A Gaussian of rotation R becomes one of F R F with F the half turn. F R alone would be the same
+    ellipsoid; this is how other programs write it.
+    """
+    x, y, z = signs = np.array(_AXES[axes], dtype=np.float32)
+    if (signs > 0).all():
         return arrays
-    half_turn = Similarity(1.0, torch.diag(signs), torch.zeros(3))
-    return SplatArrays.of(arrays.cloud().transformed(half_turn))
+    half_turn = torch.diag(torch.from_numpy(signs))
+    bands = [band.diagonal() for band in harmonics_rotation(half_turn, arrays.degree)]
+    harmonic_signs = torch.cat(bands).round().numpy().astype(np.float32)
+    return arrays._replace(
+        means=arrays.means * signs,
+        rotations=arrays.rotations * np.array([1, y * z, x * z, x * y], dtype=np.float32),
+        harmonics=arrays.harmonics * harmonic_signs[:, None],
+    )
 
 
 def save(
@@ -271,7 +281,7 @@ def save(
     turned = _turned(arrays, _USUAL_AXES)
     bits = fractional_bits
     flags = _ANTIALIASED if antialiased else 0
-    header = _LEGACY_HEADER.pack(MAGIC, version, arrays.count, arrays.degree, bits, flags)
+    header = _LEGACY_HEADER.pack(MAGIC, version, arrays.gaussians, arrays.degree, bits, flags)
     streams = [
         packing.pack_positions(turned.means, bits),
         to_bytes(sigmoid(turned.opacity_logits) * 255.0),

@@ -111,13 +111,13 @@ def write_splats(
 
     def save(temporary: Path) -> None:
         _save(temporary, plan, suffix, options)
-        loaded.append(_load(temporary, suffix, plan.written.count))
+        loaded.append(_load(temporary, suffix, plan.written.gaussians))
 
     write_atomic(target, save)
     return WriteReport(
         target,
         loaded[0].format,
-        plan.written.count,
+        plan.written.gaussians,
         target.stat().st_size,
         plan.written.degree,
         measure(plan.stored, loaded[0].arrays),
