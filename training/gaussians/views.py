@@ -1,0 +1,201 @@
+"""Whole training views in random order: targets, masks and depths at the resolution of the hour.
+
+Two reasons to leave a pixel out are kept apart: `weight` 0 says that nothing is known of it (the
+scene's masks), alpha 0 says that it is known to be empty and must show what is behind the scene.
+Letters: C training views, H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lumigraph.core import Cameras, DataError, Scene
+from lumigraph.cuda.splatting import SplatCamera
+from lumigraph.cuda.splatting.camera import NEAR
+from lumigraph.datasets.images import area_average, reduced_size
+
+from .depth_targets import depth_target
+
+
+@dataclass(frozen=True)
+class ViewImages:
+    """What is known of one view, at one resolution, on the training device."""
+
+    rgba: Tensor
+    """(H, W, 3) or (H, W, 4) uint8 sRGB with straight alpha."""
+    weight: Tensor | None
+    """(H, W) float in [0, 1]; 0 where a mask says to ignore the pixel."""
+    depth: Tensor | None
+    """(H, W) float, depth in scene units, 0 where unknown."""
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for t in (self.rgba, self.weight, self.depth) if t is not None)
+
+
+@dataclass(frozen=True)
+class View:
+    """One training view."""
+
+    place: int
+    """In the training split."""
+    camera: Cameras
+    """A batch of one, at the size of the images, on the CPU."""
+    splat: SplatCamera
+    """The same for the rasteriser, on the training device."""
+    images: ViewImages
+
+    def directions(self) -> Tensor:
+        """(H W, 3) unit directions of the pixels in the scene frame, on the training device."""
+        return self.camera.image_rays(0).directions.to(self.splat.world_to_camera.device)
+
+    def target(self, background: Tensor) -> Tensor:
+        """(H, W, 3) sRGB in [0, 1], over `background` (3,) or (H, W, 3) where there is alpha."""
+        pixels = self.images.rgba.float() / 255
+        if pixels.shape[2] == 3:
+            return pixels
+        return torch.lerp(background.expand(*pixels.shape[:2], 3), pixels[..., :3], pixels[..., 3:])
+
+
+class ViewSampler:
+    """Each view once, then in another order again.
+
+    Images are kept on the device as they are needed, up to a budget, and the next one is prepared
+    in the background.
+
+    Args:
+        scene: with images.
+        indices: (C,) cameras to draw from.
+        budget_bytes: memory for prepared images.
+        device: where views are used.
+        seed: of the order.
+        depths: also prepare depths, from the scene's depth maps or else its points.
+        near: depth before which the rasteriser sees nothing, scene units.
+
+    Raises:
+        DataError: no images; or depths are wanted and nothing is known of them.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        indices: Tensor,
+        *,
+        budget_bytes: int,
+        device: torch.device,
+        seed: int,
+        depths: bool = False,
+        near: float = NEAR,
+    ) -> None:
+        if scene.images is None:
+            raise DataError(f"{scene.source}: has no images to train on")
+        if depths and scene.depths is None and scene.points is None:
+            raise DataError(f"{scene.source}: has neither depths nor points; set depth_weight to 0")
+        self._scene, self._device, self._depths = scene, device, depths
+        self._indices: Sequence[int] = indices.tolist()
+        self._cameras = scene.cameras[indices]
+        self._budget, self._near = budget_bytes, near
+        self._generator = torch.Generator().manual_seed(seed)
+        self._order, self._next = torch.empty(0, dtype=torch.int64), 0
+        self._scale = 1.0
+        self._kept: dict[int, View] = {}
+        self._kept_bytes = 0
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="next-view")
+        self._ahead: tuple[int, float, Future[View]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def next(self, scale: float = 1.0) -> View:
+        """The next view.
+
+        Args:
+            scale: factor on width and height, in (0, 1].
+        """
+        if scale != self._scale:
+            self._scale, self._kept, self._kept_bytes = scale, {}, 0
+        place = self._advance()
+        view = self._kept.get(place) or self._awaited(place)
+        self._keep(view)
+        self._prepare_next()
+        return view
+
+    def _advance(self) -> int:
+        if self._next >= len(self._order):
+            self._order = torch.randperm(len(self), generator=self._generator)
+            self._next = 0
+        place = int(self._order[self._next])
+        self._next += 1
+        return place
+
+    def _awaited(self, place: int) -> View:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[:2] == (place, self._scale):
+            return ahead[2].result()
+        return self._prepare(place, self._scale)
+
+    def _prepare_next(self) -> None:
+        # what follows the last view of an order is not known yet
+        if self._next >= len(self._order):
+            return
+        place = int(self._order[self._next])
+        known = self._ahead is not None and self._ahead[:2] == (place, self._scale)
+        if place not in self._kept and not known:
+            work = self._worker.submit(self._prepare, place, self._scale)
+            self._ahead = (place, self._scale, work)
+
+    def _keep(self, view: View) -> None:
+        size = view.images.nbytes
+        if view.place not in self._kept and self._kept_bytes + size <= self._budget:
+            self._kept[view.place] = view
+            self._kept_bytes += size
+
+    def _prepare(self, place: int, scale: float) -> View:
+        index, camera = self._indices[place], self._cameras[place]
+        assert self._scene.images is not None
+        rgba = self._scene.images.load(index)
+        full = camera.size(0)
+        if rgba.shape[:2] != (full[1], full[0]):
+            raise DataError(
+                f"{self._scene.images.name(index)}: {rgba.shape[1]} x {rgba.shape[0]} pixels, "
+                f"but its camera says {full[0]} x {full[1]}; fix the camera file"
+            )
+        width, height = (max(side, 1) for side in reduced_size(*full, scale))
+        weight = None
+        if self._scene.masks is not None:
+            mask = self._scene.masks.load(index).to(torch.uint8)[..., None] * 255
+            weight = _reduced(mask, width, height)[..., 0].float() / 255
+        camera = camera.resized_to(width, height)
+        depth = depth_target(self._scene, index, camera) if self._depths else None
+        images = ViewImages(
+            _reduced(rgba, width, height).to(self._device),
+            None if weight is None else weight.to(self._device),
+            None if depth is None else depth.to(self._device),
+        )
+        splat = SplatCamera.from_cameras(camera, near=self._near)
+        splat = splat.with_pose(splat.world_to_camera.to(self._device))
+        return View(place, camera, splat, images)
+
+    def state(self) -> dict[str, Tensor]:
+        """Order and random numbers, for a checkpoint."""
+        return {
+            "random.views": self._generator.get_state(),
+            "random.views_left": self._order[self._next :].clone(),
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from `state`."""
+        self._generator.set_state(tensors["random.views"].cpu())
+        self._order, self._next = tensors["random.views_left"].cpu().clone(), 0
+        self._ahead = None
+
+
+def _reduced(image: Tensor, width: int, height: int) -> Tensor:
+    if image.shape[:2] == (height, width):
+        return image
+    return torch.from_numpy(area_average(image.numpy(), width, height))
