@@ -1,4 +1,5 @@
-"""Out of a run: videos, pictures and camera paths rendered to files. Names load on first use."""
+"""Out of a run: videos, pictures and camera paths rendered to files; files of Gaussians read and
+written. Names load on first use."""
 
 from __future__ import annotations
 
@@ -13,25 +14,37 @@ if TYPE_CHECKING:
         render_cameras,
         video,
     )
+    from lumigraph.export.splat_export import points, splats
+    from lumigraph.export.splat_files import WriteOptions, read_splats, write_splats
     from lumigraph.export.video_writer import check_output, write_video
 
 _MODULE_OF = {
     "PathOptions": "render_path",
     "RenderedPath": "render_path",
+    "WriteOptions": "splat_files",
     "camera_path": "render_path",
     "check_output": "video_writer",
+    "points": "splat_export",
+    "read_splats": "splat_files",
     "render_cameras": "render_path",
+    "splats": "splat_export",
     "video": "render_path",
+    "write_splats": "splat_files",
     "write_video": "video_writer",
 }
 
 __all__ = [
     "PathOptions",
     "RenderedPath",
+    "WriteOptions",
     "camera_path",
     "check_output",
+    "points",
+    "read_splats",
     "render_cameras",
+    "splats",
     "video",
+    "write_splats",
     "write_video",
 ]
 

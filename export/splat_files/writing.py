@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ class WriteOptions:
             raise ConfigError(f"spz_version {self.spz_version}: expected 2 or 3")
         if self.harmonics_bits is not None and not 1 <= self.harmonics_bits <= 8:
             raise ConfigError(f"harmonics_bits {self.harmonics_bits}: expected 1 to 8")
+
+    def noting(self, antialiased: bool) -> WriteOptions:
+        """The same, with the note where the Gaussians were trained so."""
+        return replace(self, antialiased=self.antialiased or antialiased)
 
 
 @dataclass(frozen=True)
