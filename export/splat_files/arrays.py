@@ -107,7 +107,7 @@ def repaired(arrays: SplatArrays) -> tuple[SplatArrays, Mask, list[str]]:
     fixed = arrays._replace(rotations=rotations, log_scales=log_scales, opacity_logits=logits)
     good = np.asarray((log_scales <= _LARGEST_LOG_SCALE).all(axis=1))
     for array in fixed:
-        good = good & np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        good = good & np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
     return fixed, good, notes
 
 

@@ -48,6 +48,9 @@ def load(path: Path, header: PlyHeader, *, max_gaussians: int) -> Loaded:
     _check_types(path, "vertex", vertex.types, list(_WORDS), {"uint", "uint32"})
     ranges = [f"{end}_{name}" for end in ("min", "max") for name in _AXES]
     ranges += [f"{end}_scale_{name}" for end in ("min", "max") for name in _AXES]
+    color_ranges = [f"{end}_{name}" for end in ("min", "max") for name in _COLORS]
+    if not chunk.types.keys().isdisjoint(color_ranges):
+        ranges += color_ranges
     _check_types(path, "chunk", chunk.types, ranges, {"float", "float32"})
     check_budget(path, vertex.count, max_gaussians)
     if chunk.count != -(-vertex.count // CHUNK):

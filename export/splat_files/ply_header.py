@@ -116,7 +116,8 @@ def read_body(path: Path) -> dict[str, Any]:
         DataError: the rows cannot be read.
     """
     try:
-        data = PlyData.read(str(path))
+        with np.errstate(over="ignore"):
+            data = PlyData.read(str(path))
         return {element.name: element.data for element in data.elements}
     except (PlyParseError, OSError, ValueError, TypeError, StopIteration) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
