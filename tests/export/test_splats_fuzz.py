@@ -111,32 +111,33 @@ def test_noise(tmp_path, suffix):
         outcome(tmp_path / f"a.{suffix}", starts[attempt % len(starts)] + noise)
 
 
+def lying_ply() -> bytes:
+    names = "x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3"
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {MILLIONS}"]
+    lines += [f"property float {name}" for name in names.split()]
+    return "\n".join([*lines, "end_header", ""]).encode() + bytes(64)
+
+
+def lying_spz(maker) -> bytes:
+    """Version 4 of three Gaussians whose header and table speak of millions."""
+    content = bytearray(maker.version_4(3, 0))
+    content[8:12] = MILLIONS.to_bytes(4, "little")
+    for row, each in enumerate((9, 1, 3, 3, 4)):
+        place = 32 + 16 * row + 8  # of the true size in a row of the table
+        content[place : place + 8] = (MILLIONS * each).to_bytes(8, "little")
+    return bytes(content)
+
+
+MILLIONS = 19_000_000
+
+
 def test_headers_that_lie_take_no_memory(tmp_path, spz_maker):
-    """A count of millions in a small file is refused before anything is allocated for it."""
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for content, name in (
-        (b"ply\nformat binary_little_endian 1.0\nelement vertex 19000000\n", "a.ply"),
-        (spz_maker.version_4(3, 0), "a.spz"),
-    ):
-        path = tmp_path / name
-        if name == "a.ply":
-            words = (
-                "x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3"
-            )
-            content += b"".join(f"property float {word}\n".encode() for word in words.split())
-            content += b"end_header\n" + bytes(64)
-        else:
-            count = (19_000_000).to_bytes(4, "little")
-            sizes = b"".join(
-                content[48 + 16 * i - 16 : 48 + 16 * i - 8]
-                + (19_000_000 * each).to_bytes(8, "little")
-                for i, each in enumerate((9, 1, 3, 3, 4))
-            )
-            content = content[:8] + count + content[12:32] + sizes + content[112:]
-        path.write_bytes(content)
+    for name, content in (("a.ply", lying_ply()), ("a.spz", lying_spz(spz_maker))):
+        (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match="cut short"):
-            read_splats(path)
+            read_splats(tmp_path / name)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
     assert grown < 64 * 1024
