@@ -1,11 +1,13 @@
 // Blends the splats of each tile on the CPU, front to back, and takes gradients back to them.
 //
-// Half rows of 8 pixels are one vector; of each splat only the rows and halves are visited that its
-// ellipse can reach. Gradients go into one slot a (tile, splat) pair and are then added up by splat in
+// Half rows of 8 pixels are one vector, 32 of them a tile; of each splat only those are visited that
+// its ellipse can reach. All alphas of a splat are found before any is blended: without branches the
+// long chains of several half rows overlap, which is worth a third of the time. Gradients go into one slot a (tile, splat) pair and are then added up by splat in
 // list order, so that every result is the same for any number of threads. Vector types of GCC and
 // Clang: SSE2, AVX2, AVX-512 and NEON from one source.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "splat.h"
@@ -17,20 +19,44 @@ namespace {
 
 typedef float Vector __attribute__((vector_size(32), may_alias));
 typedef int32_t Mask __attribute__((vector_size(32), may_alias));
-typedef int64_t Wide __attribute__((vector_size(32), may_alias));
 
-constexpr int LANES = 8, HALVES = TILE / LANES;
+constexpr int LANES = 8, HALVES = 2 * TILE;  // half rows of a tile: h < TILE are the left ones
 constexpr int MOST_CHANNELS = 20;  // color, depth, 16 extras
 const Vector PLACES = {0, 1, 2, 3, 4, 5, 6, 7};
 
-inline bool any(Mask m) {
-  const Wide w = (Wide)m;
-  return (w[0] | w[1] | w[2] | w[3]) != 0;
+// One bit a lane.
+inline uint32_t bits_of(Mask m) {
+#ifdef __AVX__
+  return (uint32_t)__builtin_ia32_movmskps256((Vector)m);
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < LANES; ++i) bits |= (uint32_t)(m[i] != 0) << i;
+  return bits;
+#endif
 }
 
 inline float sum(Vector v) {
   const float a = v[0] + v[4], b = v[1] + v[5], c = v[2] + v[6], d = v[3] + v[7];
   return (a + c) + (b + d);
+}
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define LG_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define LG_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Mask{__VA_ARGS__})
+#endif
+
+// The sums of eight vectors as one: lane i is the sum of v[i].
+inline Vector sums(const Vector* v) {
+  Vector four[4], two[2];
+  for (int i = 0; i < 4; ++i)
+    four[i] = LG_SHUFFLE(v[2 * i], v[2 * i + 1], 0, 1, 2, 3, 8, 9, 10, 11) +
+              LG_SHUFFLE(v[2 * i], v[2 * i + 1], 4, 5, 6, 7, 12, 13, 14, 15);
+  for (int i = 0; i < 2; ++i)
+    two[i] = LG_SHUFFLE(four[2 * i], four[2 * i + 1], 0, 1, 4, 5, 8, 9, 12, 13) +
+             LG_SHUFFLE(four[2 * i], four[2 * i + 1], 2, 3, 6, 7, 10, 11, 14, 15);
+  return LG_SHUFFLE(two[0], two[1], 0, 2, 4, 6, 8, 10, 12, 14) +
+         LG_SHUFFLE(two[0], two[1], 1, 3, 5, 7, 9, 11, 13, 15);
 }
 
 // exp for [-87, 0], relative error below 3e-7: 2^n times a polynomial for the rest
@@ -73,24 +99,47 @@ std::vector<Prepared> prepare(const float* splats, int64_t count) {
   return prepared;
 }
 
-// Rows of the tile (from `top`) that the splat can reach, and the halves of one row.
-struct Rows {
-  int first, last;
+inline int row_of(int half) { return half % TILE; }
+inline int column_of(int half) { return half < TILE ? 0 : LANES; }
+
+// Where a splat lies in a tile: from its first pixel centre.
+struct Placed {
+  float x, y;
 };
 
-inline Rows rows_of(const Prepared& s, int top) {
-  const float from = std::ceil(s.y - s.high - 0.5f), to = std::floor(s.y + s.high - 0.5f);
-  return {(int)std::max(0.0f, from - top), (int)std::min(TILE - 1.0f, to - top)};
+// One bit a half row that the splat can reach.
+inline uint32_t reached_halves(const Prepared& s, Placed at) {
+  uint32_t bits = 0;
+  for (int block = 0; block < TILE; block += LANES) {
+    const Vector dy = (at.y - (float)block) - PLACES;
+    const Vector room = (2.0f * s.most - s.rest * dy * dy) * s.inverse_a;
+    const Vector clamped = room > 0.0f ? room : Vector{};
+    Vector reach;
+    for (int i = 0; i < LANES; ++i) reach[i] = std::sqrt(clamped[i]);
+    reach = reach * 1.001f + 1e-2f;
+    const Vector middle = at.x + s.b * s.inverse_a * dy, low = middle - reach, top = middle + reach;
+    const Mask inside = (dy <= s.high) & (dy >= -s.high);
+    const Mask left = inside & (low <= LANES - 1.0f) & (top >= 0.0f);
+    const Mask right = inside & (top >= (float)LANES) & (low <= TILE - 1.0f);
+    bits |= bits_of(left) << block | bits_of(right) << (TILE + block);
+  }
+  return bits;
 }
 
-// `right` is the splat's distance to the right of the tile's first pixel centre.
-inline Rows halves_of(const Prepared& s, float dy, float right) {
-  const float room = (2.0f * s.most - s.rest * dy * dy) * s.inverse_a;
-  const float reach = std::sqrt(std::max(0.0f, room)) * 1.001f + 1e-2f;
-  const float middle = right + s.b * dy * s.inverse_a;
-  Rows halves{middle - reach > LANES - 1.0f ? 1 : 0, middle + reach < LANES ? 0 : 1};
-  if (middle + reach < 0.0f || middle - reach > TILE - 1.0f) halves.last = -1;
-  return halves;
+// opacity exp(-sigma) where alpha is at least 1/255, else 0, for the half rows of `bits`. Returns
+// their number; `halves` says which they are.
+inline int find_alphas(const Prepared& s, Placed at, uint32_t bits, Vector* alphas, int* halves) {
+  int count = 0;
+  for (; bits; bits &= bits - 1, ++count) {
+    const int half = __builtin_ctz(bits);
+    const float dy = at.y - row_of(half);
+    const Vector dx = (at.x - column_of(half)) - PLACES;
+    const Vector sigma = (0.5f * s.a * dx + s.b * dy) * dx + 0.5f * s.c * dy * dy;
+    const Vector alpha = s.opacity * exponential(-sigma);
+    alphas[count] = (sigma >= 0.0f) & (sigma <= s.most) ? alpha : Vector{};
+    halves[count] = half;
+  }
+  return count;
 }
 
 struct Picture {
@@ -98,6 +147,9 @@ struct Picture {
   const int32_t *ids, *starts;
   int columns() const { return (width + TILE - 1) / TILE; }
   int tiles() const { return columns() * ((height + TILE - 1) / TILE); }
+  Placed corner(int t) const {
+    return {(float)(t % columns() * TILE), (float)(t / columns() * TILE)};
+  }
 };
 
 // Values of a splat by channel: color, then depth if asked, then extras.
@@ -124,56 +176,58 @@ struct Images {
 template <int CHANNELS>
 struct Tile {
   static constexpr int ROOM = CHANNELS ? CHANNELS : MOST_CHANNELS;
-  Vector left[TILE][HALVES], value[ROOM][TILE][HALVES], middle[TILE][HALVES];
-  Mask used[TILE][HALVES], live[TILE][HALVES];
+  Vector left[HALVES], value[HALVES][ROOM], middle[HALVES];
+  Mask used[HALVES], live[HALVES];
+  uint32_t alive;  // half rows with a live pixel
 };
+
+template <int CHANNELS>
+void clear_tile(const Picture& picture, int count, Placed corner, Tile<CHANNELS>& tile) {
+  tile.alive = 0;
+  for (int half = 0; half < HALVES; ++half) {
+    tile.left[half] = Vector{} + 1.0f;
+    tile.middle[half] = Vector{};
+    for (int j = 0; j < count; ++j) tile.value[half][j] = Vector{};
+    tile.used[half] = Mask{} - 1;
+    const Vector x = PLACES + (corner.x + column_of(half));
+    const bool inside = corner.y + row_of(half) < picture.height;
+    tile.live[half] = inside ? x < (float)picture.width : Mask{};
+    tile.alive |= (uint32_t)(bits_of(tile.live[half]) != 0) << half;
+  }
+}
 
 template <int CHANNELS>
 void blend_tile(const Picture& picture, const Channels& channels,
                 const std::vector<Prepared>& prepared, int t, Tile<CHANNELS>& tile) {
   const int count = CHANNELS ? CHANNELS : channels.count();
-  const int left = (t % picture.columns()) * TILE, top = (t / picture.columns()) * TILE;
-  int alive = HALVES * TILE;
-  for (int y = 0; y < TILE; ++y)
-    for (int h = 0; h < HALVES; ++h) {
-      tile.left[y][h] = Vector{} + 1.0f;
-      tile.middle[y][h] = Vector{};
-      for (int j = 0; j < count; ++j) tile.value[j][y][h] = Vector{};
-      tile.used[y][h] = Mask{} - 1;
-      const Vector x = PLACES + (float)(left + LANES * h);
-      tile.live[y][h] = top + y < picture.height ? x < (float)picture.width : Mask{};
-      alive -= !any(tile.live[y][h]);
-    }
+  const Placed corner = picture.corner(t);
+  clear_tile<CHANNELS>(picture, count, corner, tile);
   float values[MOST_CHANNELS];
-  for (int k = picture.starts[t]; k < picture.starts[t + 1] && alive > 0; ++k) {
+  Vector alphas[HALVES];
+  int halves[HALVES];
+  for (int k = picture.starts[t]; k < picture.starts[t + 1] && tile.alive; ++k) {
     const int64_t id = picture.ids[k];
     const Prepared& s = prepared[id];
-    const Rows rows = rows_of(s, top);
-    const float right = s.x - left - 0.5f;
+    const Placed at{s.x - corner.x - 0.5f, s.y - corner.y - 0.5f};
+    const int found = find_alphas(s, at, reached_halves(s, at) & tile.alive, alphas, halves);
     channels.of(id, values);
-    for (int y = rows.first; y <= rows.last; ++y) {
-      const float dy = s.y - (top + y + 0.5f), high = 0.5f * s.c * dy * dy, tilt = s.b * dy;
-      const Rows halves = halves_of(s, dy, right);
-      for (int h = halves.first; h <= halves.last; ++h) {
-        const Vector dx = (right - (float)(LANES * h)) - PLACES;
-        const Vector sigma = (0.5f * s.a * dx + tilt) * dx + high;
-        const Mask seen = (sigma >= 0.0f) & (sigma <= s.most) & tile.live[y][h];
-        if (!any(seen)) continue;
-        const Vector alpha = smaller(Vector{} + LARGEST_ALPHA, s.opacity * exponential(-sigma));
-        const Vector before = tile.left[y][h], next = before * (1.0f - alpha);
-        const Mask stop = seen & (next <= SMALLEST_TRANSMITTANCE), use = seen & ~stop;
-        const Vector weight = use ? alpha * before : Vector{};
-        for (int j = 0; j < count; ++j) tile.value[j][y][h] += weight * values[j];
-        if (channels.depth) {
-          const Mask crosses = use & (before > 0.5f) & (next <= 0.5f);
-          tile.middle[y][h] = crosses ? Vector{} + values[3] : tile.middle[y][h];
-        }
-        tile.left[y][h] = use ? next : before;
-        tile.used[y][h] = use ? Mask{} + k : tile.used[y][h];
-        if (any(stop)) {
-          tile.live[y][h] &= ~stop;
-          alive -= !any(tile.live[y][h]);
-        }
+    for (int n = 0; n < found; ++n) {
+      const int half = halves[n];
+      const Vector alpha = smaller(Vector{} + LARGEST_ALPHA, alphas[n]);
+      const Vector before = tile.left[half], next = before * (1.0f - alpha);
+      const Mask stop = tile.live[half] & (next <= SMALLEST_TRANSMITTANCE);
+      const Mask use = tile.live[half] & ~stop & (alpha > 0.0f);
+      const Vector weight = use ? alpha * before : Vector{};
+      for (int j = 0; j < count; ++j) tile.value[half][j] += weight * values[j];
+      if (channels.depth) {
+        const Mask crosses = use & (before > 0.5f) & (next <= 0.5f);
+        tile.middle[half] = crosses ? Vector{} + values[3] : tile.middle[half];
+      }
+      tile.left[half] = use ? next : before;
+      tile.used[half] = use ? Mask{} + k : tile.used[half];
+      if (bits_of(stop)) {
+        tile.live[half] &= ~stop;
+        if (!bits_of(tile.live[half])) tile.alive &= ~(1u << half);
       }
     }
   }
@@ -182,24 +236,25 @@ void blend_tile(const Picture& picture, const Channels& channels,
 template <int CHANNELS>
 void store_tile(const Picture& picture, const Channels& channels, const float* background, int t,
                 const Tile<CHANNELS>& tile, const Images& out) {
-  const int left = (t % picture.columns()) * TILE, top = (t / picture.columns()) * TILE;
+  const Placed corner = picture.corner(t);
+  const int left = (int)corner.x, top = (int)corner.y;
   for (int y = 0; y < TILE && top + y < picture.height; ++y)
     for (int x = 0; x < TILE && left + x < picture.width; ++x) {
-      const int h = x / LANES, lane = x % LANES;
+      const int half = x / LANES * TILE + y, lane = x % LANES;
       const int64_t pixel = (int64_t)(top + y) * picture.width + left + x;
-      const float behind = tile.left[y][h][lane];
+      const float behind = tile.left[half][lane];
       for (int j = 0; j < 3; ++j)
         out.color[3 * pixel + j] =
-            tile.value[j][y][h][lane] + (background ? behind * background[j] : 0.0f);
+            tile.value[half][j][lane] + (background ? behind * background[j] : 0.0f);
       out.transmittance[pixel] = behind;
-      out.last[pixel] = tile.used[y][h][lane];
+      out.last[pixel] = tile.used[half][lane];
       if (channels.depth) {
-        out.depth[pixel] = tile.value[3 % Tile<CHANNELS>::ROOM][y][h][lane];
-        out.median[pixel] = tile.middle[y][h][lane];
+        out.depth[pixel] = tile.value[half][3 % Tile<CHANNELS>::ROOM][lane];
+        out.median[pixel] = tile.middle[half][lane];
       }
       for (int e = 0; !CHANNELS && e < channels.extra_count; ++e)
         out.blended[channels.extra_count * pixel + e] =
-            tile.value[3 + channels.depth + e][y][h][lane];
+            tile.value[half][3 + channels.depth + e][lane];
     }
 }
 
@@ -229,8 +284,15 @@ constexpr int SLOT_HEAD = 8;
 template <int CHANNELS>
 struct BackTile {
   static constexpr int ROOM = CHANNELS ? CHANNELS : MOST_CHANNELS;
-  Vector left[TILE][HALVES], behind[TILE][HALVES], d[ROOM][TILE][HALVES];
-  Mask used[TILE][HALVES];
+  Vector left[HALVES], behind[HALVES], d[HALVES][ROOM];
+  Mask used[HALVES], last[HALVES / LANES];  // last: largest `used` of every half row
+
+  // One bit a half row of which a pixel uses place k.
+  uint32_t halves_using(int k) const {
+    uint32_t bits = 0;
+    for (int i = 0; i < HALVES / LANES; ++i) bits |= bits_of(last[i] >= k) << (LANES * i);
+    return bits;
+  }
 };
 
 // Returns the last place of the list that any pixel used.
@@ -238,34 +300,91 @@ template <int CHANNELS>
 int load_tile(const Picture& picture, const Channels& channels, const float* background, int t,
               const Gradients& in, BackTile<CHANNELS>& tile) {
   const int count = CHANNELS ? CHANNELS : channels.count();
-  const int left = (t % picture.columns()) * TILE, top = (t / picture.columns()) * TILE;
+  const Placed corner = picture.corner(t);
+  const int left = (int)corner.x, top = (int)corner.y;
   int last = picture.starts[t] - 1;
   for (int y = 0; y < TILE; ++y)
     for (int x = 0; x < TILE; ++x) {
-      const int h = x / LANES, lane = x % LANES;
-      const bool inside = top + y < picture.height && left + x < picture.width;
-      if (!inside) {
-        tile.left[y][h][lane] = tile.behind[y][h][lane] = 0.0f;
-        tile.used[y][h][lane] = -1;
-        for (int j = 0; j < count; ++j) tile.d[j][y][h][lane] = 0.0f;
+      const int half = x / LANES * TILE + y, lane = x % LANES;
+      if (top + y >= picture.height || left + x >= picture.width) {
+        tile.left[half][lane] = tile.behind[half][lane] = 0.0f;
+        tile.used[half][lane] = -1;
+        for (int j = 0; j < count; ++j) tile.d[half][j][lane] = 0.0f;
         continue;
       }
       const int64_t pixel = (int64_t)(top + y) * picture.width + left + x;
-      tile.left[y][h][lane] = in.transmittance[pixel];
-      tile.used[y][h][lane] = in.last[pixel];
+      tile.left[half][lane] = in.transmittance[pixel];
+      tile.used[half][lane] = in.last[pixel];
       last = std::max(last, in.last[pixel]);
       float seen = in.d_transmittance ? in.d_transmittance[pixel] : 0.0f;
       for (int j = 0; j < 3; ++j) {
-        tile.d[j][y][h][lane] = in.color[3 * pixel + j];
+        tile.d[half][j][lane] = in.color[3 * pixel + j];
         if (background) seen += in.color[3 * pixel + j] * background[j];
       }
       if (channels.depth)
-        tile.d[3 % BackTile<CHANNELS>::ROOM][y][h][lane] = in.depth ? in.depth[pixel] : 0.0f;
+        tile.d[half][3 % BackTile<CHANNELS>::ROOM][lane] = in.depth ? in.depth[pixel] : 0.0f;
       for (int e = 0; !CHANNELS && e < channels.extra_count; ++e)
-        tile.d[3 + channels.depth + e][y][h][lane] = in.blended[channels.extra_count * pixel + e];
-      tile.behind[y][h][lane] = in.transmittance[pixel] * seen;
+        tile.d[half][3 + channels.depth + e][lane] = in.blended[channels.extra_count * pixel + e];
+      tile.behind[half][lane] = in.transmittance[pixel] * seen;
     }
+  for (int half = 0; half < HALVES; ++half) {
+    int most = -1;
+    for (int lane = 0; lane < LANES; ++lane) most = std::max(most, tile.used[half][lane]);
+    tile.last[half / LANES][half % LANES] = most;
+  }
   return last;
+}
+
+// Gradients of one splat from one tile; `slot` is written.
+template <int CHANNELS, bool ABSOLUTE>
+void blend_splat_backward(const Prepared& s, Placed at, int k, const float* values, int count,
+                          BackTile<CHANNELS>& tile, float* slot) {
+  Vector free[HALVES], moments[8] = {};  // six, and two absolute sums
+  Vector by_value[BackTile<CHANNELS>::ROOM] = {};
+  int halves[HALVES];
+  const uint32_t bits = reached_halves(s, at) & tile.halves_using(k);
+  const int found = find_alphas(s, at, bits, free, halves);
+  for (int n = 0; n < found; ++n) {
+    const int half = halves[n];
+    const Mask hit = (free[n] > 0.0f) & (tile.used[half] >= k);
+    if (!bits_of(hit)) continue;
+    const Vector alpha = smaller(Vector{} + LARGEST_ALPHA, free[n]);
+    const Vector inverse = 1.0f / (1.0f - alpha);
+    const Vector before = hit ? tile.left[half] * inverse : tile.left[half];
+    const Vector weight = hit ? alpha * before : Vector{};
+    Vector value = {};
+    for (int j = 0; j < count; ++j) {
+      value += tile.d[half][j] * values[j];
+      by_value[j] += weight * tile.d[half][j];
+    }
+    const Vector by_alpha = value * before - tile.behind[half] * inverse;
+    tile.behind[half] += weight * value;
+    tile.left[half] = before;
+    const Mask moves = hit & (free[n] < LARGEST_ALPHA);
+    const float dy = at.y - row_of(half);
+    const Vector dx = (at.x - column_of(half)) - PLACES;
+    const Vector g = moves ? -by_alpha * alpha : Vector{}, gx = g * dx, gy = g * dy;
+    moments[0] += g;
+    moments[1] += gx;
+    moments[2] += gy;
+    moments[3] += gx * dx;
+    moments[4] += gx * dy;
+    moments[5] += gy * dy;
+    if (ABSOLUTE) {
+      moments[6] += size_of(g * (s.a * dx + s.b * dy));
+      moments[7] += size_of(g * (s.b * dx + s.c * dy));
+    }
+  }
+  const Vector m = sums(moments);
+  slot[0] = s.a * m[1] + s.b * m[2];
+  slot[1] = s.b * m[1] + s.c * m[2];
+  slot[2] = 0.5f * m[3];
+  slot[3] = m[4];
+  slot[4] = 0.5f * m[5];
+  slot[5] = -m[0] / s.opacity;
+  slot[6] = m[6];
+  slot[7] = m[7];
+  for (int j = 0; j < count; ++j) slot[SLOT_HEAD + j] = sum(by_value[j]);
 }
 
 template <int CHANNELS, bool ABSOLUTE>
@@ -273,65 +392,17 @@ void blend_tile_backward(const Picture& picture, const Channels& channels, const
                          const std::vector<Prepared>& prepared, int t, const Gradients& in,
                          BackTile<CHANNELS>& tile, float* slots) {
   const int count = CHANNELS ? CHANNELS : channels.count(), size = SLOT_HEAD + count;
-  const int left = (t % picture.columns()) * TILE, top = (t / picture.columns()) * TILE;
+  const Placed corner = picture.corner(t);
   const int last = load_tile<CHANNELS>(picture, channels, background, t, in, tile);
-  std::fill(slots + (int64_t)size * picture.starts[t], slots + (int64_t)size * picture.starts[t + 1],
-            0.0f);
+  const int64_t first = picture.starts[t], end = picture.starts[t + 1];
+  std::fill(slots + size * (last + 1), slots + size * end, 0.0f);
   float values[MOST_CHANNELS];
-  for (int k = last; k >= picture.starts[t]; --k) {
+  for (int64_t k = last; k >= first; --k) {
     const int64_t id = picture.ids[k];
     const Prepared& s = prepared[id];
-    const Rows rows = rows_of(s, top);
-    const float right = s.x - left - 0.5f;
+    const Placed at{s.x - corner.x - 0.5f, s.y - corner.y - 0.5f};
     channels.of(id, values);
-    Vector moments[6] = {}, absolute[2] = {}, by_value[BackTile<CHANNELS>::ROOM] = {};
-    for (int y = rows.first; y <= rows.last; ++y) {
-      const float dy = s.y - (top + y + 0.5f), high = 0.5f * s.c * dy * dy, tilt = s.b * dy;
-      const Rows halves = halves_of(s, dy, right);
-      for (int h = halves.first; h <= halves.last; ++h) {
-        const Vector dx = (right - (float)(LANES * h)) - PLACES;
-        const Vector sigma = (0.5f * s.a * dx + tilt) * dx + high;
-        const Mask hit = (sigma >= 0.0f) & (sigma <= s.most) & (tile.used[y][h] >= k);
-        if (!any(hit)) continue;
-        const Vector free = s.opacity * exponential(-sigma);
-        const Vector alpha = smaller(Vector{} + LARGEST_ALPHA, free);
-        const Vector inverse = 1.0f / (1.0f - alpha);
-        const Vector before = hit ? tile.left[y][h] * inverse : tile.left[y][h];
-        const Vector weight = hit ? alpha * before : Vector{};
-        Vector value = {};
-        for (int j = 0; j < count; ++j) {
-          value += tile.d[j][y][h] * values[j];
-          by_value[j] += weight * tile.d[j][y][h];
-        }
-        const Vector by_alpha = value * before - tile.behind[y][h] * inverse;
-        tile.behind[y][h] += weight * value;
-        tile.left[y][h] = before;
-        const Mask moves = hit & (free < LARGEST_ALPHA);
-        const Vector g = moves ? -by_alpha * alpha : Vector{};
-        const Vector gx = g * dx;
-        moments[0] += g;
-        moments[1] += gx;
-        moments[2] += g * dy;
-        moments[3] += gx * dx;
-        moments[4] += gx * dy;
-        moments[5] += g * (dy * dy);
-        if (ABSOLUTE) {
-          absolute[0] += size_of(g * (s.a * dx + s.b * dy));
-          absolute[1] += size_of(g * (s.b * dx + s.c * dy));
-        }
-      }
-    }
-    float* slot = slots + (int64_t)size * k;
-    const float sx = sum(moments[1]), sy = sum(moments[2]);
-    slot[0] = s.a * sx + s.b * sy;
-    slot[1] = s.b * sx + s.c * sy;
-    slot[2] = 0.5f * sum(moments[3]);
-    slot[3] = sum(moments[4]);
-    slot[4] = 0.5f * sum(moments[5]);
-    slot[5] = -sum(moments[0]) / s.opacity;
-    slot[6] = ABSOLUTE ? sum(absolute[0]) : 0.0f;
-    slot[7] = ABSOLUTE ? sum(absolute[1]) : 0.0f;
-    for (int j = 0; j < count; ++j) slot[SLOT_HEAD + j] = sum(by_value[j]);
+    blend_splat_backward<CHANNELS, ABSOLUTE>(s, at, (int)k, values, count, tile, slots + size * k);
   }
 }
 
@@ -422,13 +493,14 @@ LG_EXPORT void lg_splat_raster_backward(
   const std::vector<Prepared> prepared = prepare(splats, count);
   const Gradients in{transmittance, last, d_color, d_transmittance, d_depth, d_blended};
   const int64_t size = SLOT_HEAD + channels.count();
-  std::vector<float> slots(size * starts[picture.tiles()]);
+  // every slot is written: no clearing
+  const std::unique_ptr<float[]> slots(new float[size * starts[picture.tiles()]]);
   const bool absolute = d_absolute != nullptr;
   if (channels.count() == 3)
-    blend_backward<3>(absolute, picture, channels, background, prepared, in, slots.data());
+    blend_backward<3>(absolute, picture, channels, background, prepared, in, slots.get());
   else if (channels.count() == 4 && with_depth)
-    blend_backward<4>(absolute, picture, channels, background, prepared, in, slots.data());
+    blend_backward<4>(absolute, picture, channels, background, prepared, in, slots.get());
   else
-    blend_backward<0>(absolute, picture, channels, background, prepared, in, slots.data());
-  add_slots(picture, channels, slots.data(), count, Outputs{d_splats, d_extras, d_absolute});
+    blend_backward<0>(absolute, picture, channels, background, prepared, in, slots.get());
+  add_slots(picture, channels, slots.get(), count, Outputs{d_splats, d_extras, d_absolute});
 }
