@@ -58,7 +58,7 @@ def refines(config: GaussiansConfig, clock: Clock) -> bool:
 
 def refines_now(config: GaussiansConfig, clock: Clock) -> bool:
     """Whether the number of Gaussians changes after this step."""
-    due = clock.after > config.refine_start and clock.passes(config.refine_every)
+    due = clock.after >= config.refine_start and clock.passes(config.refine_every)
     return due and refines(config, clock)
 
 

@@ -280,7 +280,7 @@ def test_dead_gaussians_move_to_opaque_ones():
     assert bool((state.field.means == state.field.means[:1]).all())
     part = 1 - 0.1 ** (1 / 3)
     assert state.field.opacity_logits.sigmoid().tolist() == pytest.approx([part] * 3, rel=1e-4)
-    assert float(state.field.log_scales[0, 0].exp()) != pytest.approx(0.1, rel=1e-3)
+    assert float(state.values().log_scales[0, 0].exp()) != pytest.approx(0.1, rel=1e-3)
     assert all(not first.any() and not second.any() for first, second in state.moments)
 
 
