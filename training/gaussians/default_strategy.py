@@ -9,6 +9,7 @@ absolute values over pixels (Ye et al. 2024, AbsGS), so that pulls to both sides
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class DefaultStrategy:
         seed: of where the parts of a split land.
     """
 
-    statistics = ("gradient_sum", "view_count")
+    statistics: Sequence[str] = ("gradient_sum", "view_count")
 
     def __init__(
         self, config: GaussiansConfig, *, extent: float, device: torch.device, seed: int

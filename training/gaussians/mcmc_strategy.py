@@ -13,6 +13,8 @@ C(n, k+1)).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -67,7 +69,7 @@ class McmcStrategy:
         seed: of the choice of Gaussians and of the noise.
     """
 
-    statistics = ()
+    statistics: Sequence[str] = ()
     absolute_gradients = False
 
     def __init__(self, config: GaussiansConfig, *, device: torch.device, seed: int) -> None:
