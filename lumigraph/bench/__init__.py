@@ -1,9 +1,10 @@
 """Measuring: operations and training steps against their torch twins and peers.
 
-`lumigraph bench kernels|train` are these functions; `benchmarks/` holds scripts and results.
+`lumigraph bench kernels|train|splat` are these functions; `benchmarks/` holds scripts and results.
 """
 
 from .kernels import bench_kernels
+from .splat import bench_splat
 from .train import bench_train
 
-__all__ = ["bench_kernels", "bench_train"]
+__all__ = ["bench_kernels", "bench_splat", "bench_train"]

@@ -33,7 +33,7 @@ CAMERA_DISTANCE, FIELD_OF_VIEW = 4.0, 40.0  # units, degrees
 INSIDE = 1e-6  # ray points stay this far within the unit cube
 
 
-def _generator(seed: int) -> torch.Generator:
+def generator_of(seed: int) -> torch.Generator:
     return torch.Generator(device="cpu").manual_seed(seed)
 
 
@@ -43,7 +43,7 @@ def _unit(vectors: Tensor) -> Tensor:
 
 def points_uniform(count: int, *, seed: int = 0, dimensions: int = 3) -> Tensor:
     """(M, D) evenly in the unit cube: the worst case for the caches behind a grid."""
-    return torch.rand(count, dimensions, generator=_generator(seed))
+    return torch.rand(count, dimensions, generator=generator_of(seed))
 
 
 def points_rays(count: int, *, seed: int = 0, per_ray: int = 128) -> Tensor:
@@ -52,7 +52,7 @@ def points_rays(count: int, *, seed: int = 0, per_ray: int = 128) -> Tensor:
     Rays start on a sphere of radius 1.5 about the middle of the cube and aim at a point of
     [0.2, 0.8]^3; `per_ray` even steps, with a random start, fill their way through the cube.
     """
-    generator = _generator(seed)
+    generator = generator_of(seed)
     rays = -(-count // per_ray)
     outward = torch.randn(rays, 3, generator=generator)
     origins = 0.5 + 1.5 * outward / outward.norm(dim=-1, keepdim=True)
@@ -86,7 +86,7 @@ def occupancy_cells(resolution: int = 128) -> Tensor:
 
 def camera_positions(count: int = 100, *, radius: float = CAMERA_DISTANCE) -> Tensor:
     """(C, 3) random on a sphere about the origin."""
-    outward = torch.randn(count, 3, generator=_generator(CAMERA_SEED))
+    outward = torch.randn(count, 3, generator=generator_of(CAMERA_SEED))
     return radius * outward / outward.norm(dim=-1, keepdim=True)
 
 
@@ -110,7 +110,7 @@ def camera_rays(
     cameras: int = 100,
 ) -> tuple[Tensor, Tensor]:
     """Origins and unit directions (N, 3) of random pixels of `camera_positions`."""
-    generator = _generator(seed)
+    generator = generator_of(seed)
     positions = camera_positions(cameras, radius=radius)
     rotations = world_to_camera(positions)
     places = torch.randint(cameras, (count,), generator=generator)
@@ -202,7 +202,7 @@ def benchmark_scene(*, size: int = 200, train: int = 100, test: int = 4) -> Scen
 
 
 def _held_out_positions(count: int) -> Tensor:
-    outward = torch.randn(count, 3, generator=_generator(CAMERA_SEED + 1))
+    outward = torch.randn(count, 3, generator=generator_of(CAMERA_SEED + 1))
     return CAMERA_DISTANCE * outward / outward.norm(dim=-1, keepdim=True)
 
 

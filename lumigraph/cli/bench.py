@@ -1,4 +1,4 @@
-"""`lumigraph bench`: kernels or training measured against their peers."""
+"""`lumigraph bench`: kernels, training or splatting measured against their peers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .terminal import Terminal, escaped
 class Arguments:
     """Measure our back ends against the torch twins and, where installed, against their peers."""
 
-    subject: tyro.conf.Positional[Literal["kernels", "train"]]
-    """What is measured: single operations, or whole training steps."""
+    subject: tyro.conf.Positional[Literal["kernels", "train", "splat"]]
+    """What is measured: single operations, whole training steps, or Gaussian splatting."""
     out: Path | None = None
     """Folder for the result as .json and as a table in .md."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -29,7 +29,7 @@ class Arguments:
 
 
 def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
-    """Run `bench_kernels` or `bench_train`."""
+    """Run `bench_kernels`, `bench_train` or `bench_splat`."""
     module = importlib.import_module(f"lumigraph.bench.{arguments.subject}")
     measure = getattr(module, f"bench_{arguments.subject}")
     return measure(
