@@ -4,9 +4,11 @@
 // Memory: 11 + 3 LG_ROWS floats of a Gaussian in, 13 out; backward 12 more in and the same numbers
 // out. Culled Gaussians read no harmonics. Limited by memory (forward 59 floats at degree 3).
 // LG_MODEL: camera model. LG_RAW: log scales and logits. LG_BANDS: harmonics bands in use (1 to 4),
-// LG_ROWS: harmonics stored. LG_POSE: gradient by the pose, too.
+// LG_ROWS: harmonics stored. LG_POSE: gradient by the pose, too. LG_MOMENTS: the gradient by splats
+// comes as the sums of splat_raster_backward, and that by screen positions goes out.
 #include "device.h"
 #include "splat.h"
+#include "splat_moments.h"
 
 #ifndef LG_MODEL
 #define LG_MODEL 0
@@ -22,6 +24,9 @@
 #endif
 #ifndef LG_POSE
 #define LG_POSE 0
+#endif
+#ifndef LG_MOMENTS
+#define LG_MOMENTS 0
 #endif
 
 constexpr int BLOCK = 128;
@@ -131,7 +136,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
                            const float4* __restrict__ d_splats, float* __restrict__ d_means,
                            float4* __restrict__ d_rotations, float* __restrict__ d_scales,
                            float* __restrict__ d_opacities, float* __restrict__ d_harmonics,
-                           float* __restrict__ d_pose) {
+                           float* __restrict__ d_pose, float2* __restrict__ d_screen,
+                           int screen) {
   const int i = blockIdx.x * BLOCK + threadIdx.x;
   lg::GaussianGradient d;
   for (int j = 0; j < 3; ++j) d.mean[j] = d.scale[j] = d.pose_t[j] = 0.0f;
@@ -139,6 +145,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   for (int j = 0; j < 9; ++j) d.pose_r[j] = 0.0f;
   d.opacity = 0.0f;
   float values[USED];
+  float2 on_screen = make_float2(0.0f, 0.0f);
 #pragma unroll
   for (int j = 0; j < USED; ++j) values[j] = 0.0f;
   if (i < count && splats[3 * (size_t)i + 1].y > 0.0f) {
@@ -150,16 +157,27 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     float row[lg::SPLAT_ROW], d_row[lg::SPLAT_ROW];
 #pragma unroll
     for (int j = 0; j < 3; ++j) {
-      const float4 s = splats[3 * (size_t)i + j], e = d_splats[3 * (size_t)i + j];
+      const float4 s = splats[3 * (size_t)i + j];
       row[4 * j] = s.x, row[4 * j + 1] = s.y, row[4 * j + 2] = s.z, row[4 * j + 3] = s.w;
-      d_row[4 * j] = e.x, d_row[4 * j + 1] = e.y, d_row[4 * j + 2] = e.z, d_row[4 * j + 3] = e.w;
     }
+    float4 e[3] = {d_splats[3 * (size_t)i], d_splats[3 * (size_t)i + 1],
+                   d_splats[3 * (size_t)i + 2]};
+    if (LG_MOMENTS) {
+      on_screen = make_float2(e[2].z, e[2].w);  // absolute sums
+      finish_moments(row, e);
+      if (screen == PLAIN_SCREEN) on_screen = make_float2(e[0].x, e[0].y);
+    }
+#pragma unroll
+    for (int j = 0; j < 3; ++j)
+      d_row[4 * j] = e[j].x, d_row[4 * j + 1] = e[j].y, d_row[4 * j + 2] = e[j].z,
+                d_row[4 * j + 3] = e[j].w;
     load_harmonics(harmonics, i, values);
     lg::splat_gradient<LG_MODEL, LG_RAW != 0, LG_BANDS, LG_POSE != 0>(
         camera, pose, mean, g, v, antialiased != 0, row, d_row, values, d);
   }
   if (LG_POSE) add_pose(d, d_pose);
   if (i >= count) return;
+  if (LG_MOMENTS && screen) d_screen[i] = on_screen;
 #pragma unroll
   for (int j = 0; j < 3; ++j) {
     d_means[3 * (size_t)i + j] = d.mean[j];

@@ -12,6 +12,7 @@
 // absolute screen gradients (AbsGS, Ye et al. 2024).
 #include "device.h"
 #include "splat.h"
+#include "splat_moments.h"
 #include "splat_tiles.h"
 
 #ifndef LG_PIXELS
@@ -31,7 +32,6 @@ constexpr int PIXELS = LG_PIXELS, EXTRAS = LG_EXTRAS;
 constexpr int KEPT = EXTRAS ? EXTRAS : 1;  // no array may be empty
 constexpr int WARPS = 8 / PIXELS;
 constexpr unsigned WARP = 0xffffffffu;
-constexpr int MOMENTS = 12;  // of a splat, see splat_raster_backward
 
 struct Hits {  // splats that reach the warp's rectangle
   float4 p[32], q[32];    // x y a b, c opacity red green
@@ -194,9 +194,8 @@ __device__ inline float sum_warp(float value) {
   return value;
 }
 
-// Adds to moments[splat][12]: red, green, blue, then sums of s, s dx, s dy, s dx^2, s dx dy, s dy^2
-// with s = dL/dsigma, depth, and two sums of absolute gradients; `splat_raster_finish` makes gradients
-// of them. d_depth may be any address without LG_DEPTH, d_extras and d_blended without extras.
+// Adds to the moments of every splat, see splat_moments.h. d_depth may be any address without
+// LG_DEPTH, d_extras and d_blended without extras.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     splat_raster_backward(const float4* __restrict__ splats, const float* __restrict__ extras,
                           const int32_t* __restrict__ ids, const int32_t* __restrict__ starts,
@@ -317,18 +316,16 @@ extern "C" __global__ void __launch_bounds__(256)
                         float2* __restrict__ absolute) {
   const int i = blockIdx.x * 256 + threadIdx.x;
   if (i >= count) return;
-  const float4 q = splats[3 * (size_t)i + 1];
+  const float4 p = splats[3 * (size_t)i], q = splats[3 * (size_t)i + 1];
   if (!(q.y > 0.0f)) {  // moments are zero
     if (LG_ABSOLUTE) absolute[i] = make_float2(0.0f, 0.0f);
     return;
   }
-  const float4 p = splats[3 * (size_t)i];
-  const float4 m0 = moments[3 * (size_t)i], m1 = moments[3 * (size_t)i + 1];
-  const float4 m2 = moments[3 * (size_t)i + 2];
-  const float sx = m1.x, sy = m1.y;
-  moments[3 * (size_t)i] = make_float4(p.z * sx + p.w * sy, p.w * sx + q.x * sy, 0.5f * m1.z, m1.w);
-  moments[3 * (size_t)i + 1] = make_float4(0.5f * m2.x, -m0.w / q.y, m0.x, m0.y);
-  moments[3 * (size_t)i + 2] = make_float4(m0.z, m2.y, 0.0f, 0.0f);
-  if (LG_ABSOLUTE) absolute[i] = make_float2(m2.z, m2.w);
+  const float row[6] = {p.x, p.y, p.z, p.w, q.x, q.y};
+  float4 m[3] = {moments[3 * (size_t)i], moments[3 * (size_t)i + 1], moments[3 * (size_t)i + 2]};
+  if (LG_ABSOLUTE) absolute[i] = make_float2(m[2].z, m[2].w);
+  finish_moments(row, m);
+#pragma unroll
+  for (int j = 0; j < 3; ++j) moments[3 * (size_t)i + j] = m[j];
 }
 LG_KERNEL(splat_raster_finish)

@@ -1,15 +1,23 @@
-"""Gaussians to pictures of one camera: `render_gaussians`. Letters: G Gaussians, H W image."""
+"""Gaussians to pictures of one camera: `render_gaussians`.
+
+Letters: G Gaussians, E extra channels, H W image.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from lumigraph.core.errors import InputError
+from lumigraph.core.shapes import check_shapes
+
 from .camera import SplatCamera
-from .projection import project_gaussians
-from .rasterization import rasterize_splats
+from .fused import ABSOLUTE_SCREEN, NO_SCREEN, PLAIN_SCREEN, RenderOptions, splat_render
+from .projection import bands_in_use, check_gaussians, project_gaussians
+from .rasterization import MOST_EXTRAS, rasterize_splats
 from .tiles import splat_tiles
 
 __all__ = ["SplatImages", "SplatOptions", "render_gaussians"]
@@ -27,6 +35,8 @@ class SplatOptions:
     """Of the harmonics in use, at most the stored one; None takes all."""
     depth: bool = False
     """Also make the two depth images."""
+    absolute: bool = False
+    """`screen_probe` receives sums over pixels of absolute gradients (AbsGS, Ye et al. 2024)."""
 
 
 class SplatImages(NamedTuple):
@@ -43,7 +53,8 @@ class SplatImages(NamedTuple):
     extras: Tensor | None
     """(H, W, E)."""
     splats: Tensor
-    """(G, 12): see `projection.py`; column 5 is above 0 for what the camera could see."""
+    """(G, 12), not differentiable: see `projection.py`; column 5 is above 0 for what the camera
+    could see."""
 
 
 def render_gaussians(
@@ -67,23 +78,71 @@ def render_gaussians(
         options: how to read the tensors, and what to make.
         background: (3,) color behind everything; None is black.
         extras: (G, E) further values to blend.
-        screen_probe: see `rasterize_splats`.
+        screen_probe: (G, 2) zeros that require grad: their gradient becomes that by the splats'
+            positions on the screen, in 1 / pixels, which densification asks for.
 
     Returns:
         All images but the median are differentiable by everything that enters.
 
     Raises:
-        InputError: tensors that do not fit each other or the camera.
+        InputError: tensors that do not fit each other or the camera, or a probe together with
+            float64 tensors or more than 16 extras.
     """
     options = options or SplatOptions()
-    splats, depths = project_gaussians(
-        means, rotations, scales, opacities, harmonics, camera,
-        raw=options.raw, antialiased=options.antialiased, degree=options.degree,
+    check_gaussians(means, rotations, scales, opacities, harmonics, camera)
+    check_shapes(
+        ("means", means, "G 3"),
+        ("extras", extras, "G E"),
+        ("background", background, "3"),
+        ("screen_probe", screen_probe, "G 2"),
+        dtype=means.dtype,
+    )
+    tensors = (means, rotations, scales, opacities, harmonics)
+    if means.dtype == torch.float64 or (extras is not None and extras.shape[1] > MOST_EXTRAS):
+        return _in_steps(tensors, camera, options, background, extras, screen_probe)
+    screen = NO_SCREEN
+    if screen_probe is not None:
+        screen = ABSOLUTE_SCREEN if options.absolute else PLAIN_SCREEN
+    numbers = RenderOptions(
+        int(camera.model), int(options.raw), int(options.antialiased),
+        bands_in_use(harmonics, options.degree), camera.width, camera.height, int(options.depth),
+        screen,
     )  # fmt: skip
+    color, left, _, far, median, blended, splats, _, _ = splat_render(
+        *tensors, camera.world_to_camera, background,
+        None if extras is None else extras.contiguous(), screen_probe, camera.numbers(),
+        list(numbers),
+    )  # fmt: skip
+    return SplatImages(
+        color,
+        1 - left,
+        far if options.depth else None,
+        median if options.depth else None,
+        None if extras is None else blended,
+        splats,
+    )
+
+
+def _in_steps(
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
+    camera: SplatCamera,
+    options: SplatOptions,
+    background: Tensor | None,
+    extras: Tensor | None,
+    screen_probe: Tensor | None,
+) -> SplatImages:
+    """The three operations one after another: any dtype, any number of extras."""
+    if screen_probe is not None:
+        raise InputError(
+            f"screen_probe needs float32 and at most {MOST_EXTRAS} extras; leave one of them out"
+        )
+    splats, depths = project_gaussians(
+        *tensors, camera, raw=options.raw, antialiased=options.antialiased, degree=options.degree
+    )
     lists = splat_tiles(splats, depths, camera.width, camera.height)
     images = rasterize_splats(
         splats, lists, camera.width, camera.height,
-        extras=extras, background=background, depth=options.depth, screen_probe=screen_probe,
+        extras=extras, background=background, depth=options.depth,
     )  # fmt: skip
     return SplatImages(
         images.color,
@@ -91,5 +150,5 @@ def render_gaussians(
         images.depth,
         images.median_depth,
         images.extras,
-        splats,
+        splats.detach(),
     )

@@ -76,17 +76,23 @@ def project_gaussians(
     ([4.0, 4.0], [2.0])
     """
     check_gaussians(means, rotations, scales, opacities, harmonics, camera)
-    stored = math.isqrt(harmonics.shape[1]) - 1
-    used = stored if degree is None else degree
-    if not 0 <= used <= stored:
-        raise InputError(f"degree must be 0 to {stored}, the stored one; got {degree}")
-    options = ProjectionOptions(int(camera.model), raw, antialiased, used + 1)
+    bands = bands_in_use(harmonics, degree)
+    options = ProjectionOptions(int(camera.model), raw, antialiased, bands)
     operate = _project if means.dtype == torch.float32 else reference.project
     splats, depths = operate(
         means, rotations, scales, opacities, harmonics, camera.world_to_camera,
         camera.numbers(), options.to_numbers(),
     )  # fmt: skip
     return splats, depths
+
+
+def bands_in_use(harmonics: Tensor, degree: int | None) -> int:
+    """Bands 0 to `degree`, or all that are stored. Raises InputError for more than those."""
+    stored = math.isqrt(harmonics.shape[1]) - 1
+    used = stored if degree is None else degree
+    if not 0 <= used <= stored:
+        raise InputError(f"degree must be 0 to {stored}, the stored one; got {degree}")
+    return used + 1
 
 
 def check_gaussians(
@@ -133,7 +139,7 @@ def _camera_bytes(camera: list[float]) -> bytes:
     return struct.pack(f"{len(camera)}f", *camera)
 
 
-def _project_cpu(
+def project_cpu(
     means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, harmonics: Tensor,
     world_to_camera: Tensor, camera: list[float], options: list[int],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
@@ -150,20 +156,20 @@ def _project_cpu(
     return splats, depths
 
 
-def _kernel(name: str, options: list[int], harmonics: Tensor, wants_pose: bool) -> Any:
+def _kernel(name: str, options: list[int], harmonics: Tensor, **more: int) -> Any:
     model, raw, _, bands = options
-    constants = {"LG_MODEL": model, "LG_RAW": raw, "LG_BANDS": bands, "LG_POSE": int(wants_pose)}
+    constants = {"LG_MODEL": model, "LG_RAW": raw, "LG_BANDS": bands, **more}
     return kernel("splat_project.cu", name, LG_ROWS=harmonics.shape[1], **constants)
 
 
-def _project_cuda(
+def project_cuda(
     means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, harmonics: Tensor,
     world_to_camera: Tensor, camera: list[float], options: list[int],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     inputs = _aligned(means, rotations, scales, opacities, harmonics, world_to_camera)
     splats, depths = _outputs(means)
     count = len(means)
-    _kernel("splat_project", options, harmonics, False)(
+    _kernel("splat_project", options, harmonics)(
         (-(-count // BLOCK),), (BLOCK,), *inputs, _camera_bytes(camera), options[2], count,
         splats, depths,
     )  # fmt: skip
@@ -180,13 +186,13 @@ def _project_fake(
 # ---- backward; the last result is the pose's gradient, empty when it is not wanted
 
 
-def _gradients(tensors: list[Tensor], wants_pose: bool) -> Six:
+def empty_gradients(tensors: list[Tensor], wants_pose: bool) -> Six:
     m, r, s, o, h = map(torch.empty_like, tensors[:5])
     pose = tensors[5].new_zeros(3, 4) if wants_pose else tensors[5].new_empty(0)
     return m, r, s, o, h, pose
 
 
-def _backward_reference(
+def project_backward_reference(
     gradient: Tensor, splats: Tensor, tensors: list[Tensor], camera: list[float],
     options: list[int], wants_pose: bool,
 ) -> Six:  # fmt: skip
@@ -194,12 +200,12 @@ def _backward_reference(
     return (*found[:5], found[5] if wants_pose else found[5].new_empty(0))
 
 
-def _backward_cpu(
+def project_backward_cpu(
     gradient: Tensor, splats: Tensor, tensors: list[Tensor], camera: list[float],
     options: list[int], wants_pose: bool,
 ) -> Six:  # fmt: skip
     inputs, gradient = _contiguous(*tensors), gradient.contiguous()
-    out = _gradients(inputs, wants_pose)
+    out = empty_gradients(inputs, wants_pose)
     cpu_library().lg_splat_project_backward(
         *map(pointer, inputs),
         _camera_bytes(camera),
@@ -213,25 +219,37 @@ def _backward_cpu(
     return out
 
 
+def project_backward_cuda(
+    gradient: Tensor, splats: Tensor, tensors: list[Tensor], camera: list[float],
+    options: list[int], wants_pose: bool, screen: Tensor | None = None, screen_kind: int = 0,
+    moments: bool = False,
+) -> Six:  # fmt: skip
+    """With `moments` the gradient by splats comes as blending adds it up, and `screen` (G, 2)
+    receives that by screen positions if `screen_kind` says which."""
+    inputs, (gradient,) = _aligned(*tensors), _aligned(gradient)
+    out = empty_gradients(inputs, wants_pose)
+    count = len(gradient)
+    constants = {"LG_POSE": int(wants_pose), "LG_MOMENTS": int(moments)}
+    _kernel("splat_project_backward", options, inputs[4], **constants)(
+        (-(-count // BLOCK),), (BLOCK,), *inputs, _camera_bytes(camera), options[2], count,
+        splats, gradient, *out[:5], out[5] if wants_pose else gradient,
+        gradient if screen is None else screen, 0 if screen is None else screen_kind,
+    )  # fmt: skip
+    return out
+
+
 def _backward_cuda(
     gradient: Tensor, splats: Tensor, tensors: list[Tensor], camera: list[float],
     options: list[int], wants_pose: bool,
 ) -> Six:  # fmt: skip
-    inputs, (gradient,) = _aligned(*tensors), _aligned(gradient)
-    out = _gradients(inputs, wants_pose)
-    count = len(gradient)
-    _kernel("splat_project_backward", options, inputs[4], wants_pose)(
-        (-(-count // BLOCK),), (BLOCK,), *inputs, _camera_bytes(camera), options[2], count,
-        splats, gradient, *out[:5], out[5] if wants_pose else gradient,
-    )  # fmt: skip
-    return out
+    return project_backward_cuda(gradient, splats, tensors, camera, options, wants_pose)
 
 
 def _backward_fake(
     gradient: Tensor, splats: Tensor, tensors: list[Tensor], camera: list[float],
     options: list[int], wants_pose: bool,
 ) -> Six:  # fmt: skip
-    return _gradients(tensors, wants_pose)
+    return empty_gradients(tensors, wants_pose)
 
 
 _project = operation(
@@ -239,15 +257,15 @@ _project = operation(
     "Tensor harmonics, Tensor world_to_camera, float[] camera, int[] options) "
     "-> (Tensor, Tensor)",
     reference=reference.project,
-    cpu=_project_cpu,
-    cuda=_project_cuda,
+    cpu=project_cpu,
+    cuda=project_cuda,
     fake=_project_fake,
 )
 _project_backward = operation(
     "splat_project_backward(Tensor gradient, Tensor splats, Tensor[] tensors, float[] camera, "
     "int[] options, bool wants_pose) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    reference=_backward_reference,
-    cpu=_backward_cpu,
+    reference=project_backward_reference,
+    cpu=project_backward_cpu,
     cuda=_backward_cuda,
     fake=_backward_fake,
 )

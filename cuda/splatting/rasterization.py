@@ -105,7 +105,7 @@ def _images(found: Six, depth: bool, extras: Tensor | None) -> RasterImages:
     return RasterImages(color, left, far if depth else None, median if depth else None, extras)
 
 
-def _outputs(splats: Tensor, extras: Tensor | None, size: tuple[int, int], depth: bool) -> Six:
+def empty_images(splats: Tensor, extras: Tensor | None, size: tuple[int, int], depth: bool) -> Six:
     width, height = size
     far = (height, width) if depth else (0,)
     count = 0 if extras is None else extras.shape[1]
@@ -124,18 +124,18 @@ def _address(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> Any:
     return None if tensor is None else pointer(tensor, dtype)
 
 
-def _raster_reference(
+def raster_reference(
     splats: Tensor, extras: Tensor | None, background: Tensor | None, probe: Tensor | None,
     ids: Tensor, starts: Tensor, width: int, height: int, depth: bool,
 ) -> Six:  # fmt: skip
     return reference.rasterize(splats, extras, background, ids, starts, width, height, depth)
 
 
-def _raster_cpu(
+def raster_cpu(
     splats: Tensor, extras: Tensor | None, background: Tensor | None, probe: Tensor | None,
     ids: Tensor, starts: Tensor, width: int, height: int, depth: bool,
 ) -> Six:  # fmt: skip
-    splats, out = splats.contiguous(), _outputs(splats, extras, (width, height), depth)
+    splats, out = splats.contiguous(), empty_images(splats, extras, (width, height), depth)
     cpu_library().lg_splat_raster(
         pointer(splats),
         ctypes.c_int64(len(splats)),
@@ -154,11 +154,11 @@ def _constants(extras: Tensor | None, depth: bool) -> dict[str, int]:
     return {"LG_DEPTH": int(depth), "LG_EXTRAS": 0 if extras is None else extras.shape[1]}
 
 
-def _raster_cuda(
+def raster_cuda(
     splats: Tensor, extras: Tensor | None, background: Tensor | None, probe: Tensor | None,
     ids: Tensor, starts: Tensor, width: int, height: int, depth: bool,
 ) -> Six:  # fmt: skip
-    splats, out = splats.contiguous(), _outputs(splats, extras, (width, height), depth)
+    splats, out = splats.contiguous(), empty_images(splats, extras, (width, height), depth)
     constants = {"LG_PIXELS": FORWARD_PIXELS, **_constants(extras, depth)}
     kernel("splat_raster.cu", "splat_raster", **constants)(
         (tile_count(width, height),),
@@ -175,7 +175,7 @@ def _raster_fake(
     splats: Tensor, extras: Tensor | None, background: Tensor | None, probe: Tensor | None,
     ids: Tensor, starts: Tensor, width: int, height: int, depth: bool,
 ) -> Six:  # fmt: skip
-    return _outputs(splats, extras, (width, height), depth)
+    return empty_images(splats, extras, (width, height), depth)
 
 
 # ---- backward. gradients: by color, transmittance, depth and extras, None where none came; saved:
@@ -205,7 +205,7 @@ def _given(
     return color, left, depth, extras
 
 
-def _backward_reference(
+def raster_backward_reference(
     gradients: list[Tensor | None], saved: list[Tensor], splats: Tensor, extras: Tensor | None,
     background: Tensor | None, ids: Tensor, starts: Tensor, depth: bool, absolute: bool,
 ) -> Three:  # fmt: skip
@@ -214,7 +214,7 @@ def _backward_reference(
     return reference.rasterize_backward(gradients, *shapes, absolute)
 
 
-def _backward_cpu(
+def raster_backward_cpu(
     gradients: list[Tensor | None], saved: list[Tensor], splats: Tensor, extras: Tensor | None,
     background: Tensor | None, ids: Tensor, starts: Tensor, depth: bool, absolute: bool,
 ) -> Three:  # fmt: skip
@@ -235,14 +235,16 @@ def _backward_cpu(
     return out
 
 
-def _backward_cuda(
+def raster_moments_cuda(
     gradients: list[Tensor | None], saved: list[Tensor], splats: Tensor, extras: Tensor | None,
     background: Tensor | None, ids: Tensor, starts: Tensor, depth: bool, absolute: bool,
-) -> Three:  # fmt: skip
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Sums of kernels/splat_moments.h for every splat (G, 12), and gradients by extras."""
     height, width = saved[0].shape
-    out = _gradients(splats, extras, absolute)
     count = 0 if extras is None else extras.shape[1]
     color, left, far, more = _given(gradients, (height, width, count))
+    moments = splats.new_zeros(len(splats), SPLAT_ROW)
+    d_extras = splats.new_empty(0) if extras is None else torch.zeros_like(extras)
     constants = _constants(extras, depth and far is not None)
     constants |= {"LG_PIXELS": BACKWARD_PIXELS, "LG_ABSOLUTE": int(absolute)}
     kernel("splat_raster.cu", "splat_raster_backward", **constants)(
@@ -253,11 +255,22 @@ def _backward_cuda(
         *(width, height, *saved, color),
         *(color if left is None else left, int(left is not None)),
         *(color if far is None else far, color if more is None else more),
-        *(out[0], out[1]),
+        *(moments, d_extras),
     )
-    finish = kernel("splat_raster.cu", "splat_raster_finish", **constants)
-    finish((-(-len(splats) // 256),), (256,), splats, len(splats), out[0], out[2])
-    return out
+    return moments, d_extras
+
+
+def _backward_cuda(
+    gradients: list[Tensor | None], saved: list[Tensor], splats: Tensor, extras: Tensor | None,
+    background: Tensor | None, ids: Tensor, starts: Tensor, depth: bool, absolute: bool,
+) -> Three:  # fmt: skip
+    moments, d_extras = raster_moments_cuda(
+        gradients, saved, splats, extras, background, ids, starts, depth, absolute
+    )
+    by_position = splats.new_empty(len(splats) if absolute else 0, 2)
+    finish = kernel("splat_raster.cu", "splat_raster_finish", LG_ABSOLUTE=int(absolute))
+    finish((-(-len(splats) // 256),), (256,), splats, len(splats), moments, by_position)
+    return moments, d_extras, by_position
 
 
 def _backward_fake(
@@ -271,17 +284,17 @@ _raster = operation(
     "splat_raster(Tensor splats, Tensor? extras, Tensor? background, Tensor? probe, Tensor ids, "
     "Tensor starts, int width, int height, bool depth) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    reference=_raster_reference,
-    cpu=_raster_cpu,
-    cuda=_raster_cuda,
+    reference=raster_reference,
+    cpu=raster_cpu,
+    cuda=raster_cuda,
     fake=_raster_fake,
 )
 _raster_backward = operation(
     "splat_raster_backward(Tensor?[] gradients, Tensor[] saved, Tensor splats, Tensor? extras, "
     "Tensor? background, Tensor ids, Tensor starts, bool depth, bool absolute) "
     "-> (Tensor, Tensor, Tensor)",
-    reference=_backward_reference,
-    cpu=_backward_cpu,
+    reference=raster_backward_reference,
+    cpu=raster_backward_cpu,
     cuda=_backward_cuda,
     fake=_backward_fake,
 )

@@ -66,7 +66,7 @@ def _too_many() -> InputError:
     )
 
 
-def _tiles_cpu(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+def tiles_cpu(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
     splats, depths = splats.contiguous(), depths.contiguous()
     tiles = tile_count(width, height)
     starts = torch.empty(tiles + 1, dtype=torch.int32)
@@ -84,7 +84,7 @@ def _tiles_cpu(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple
     return ids, starts
 
 
-def _tiles_cuda(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+def tiles_cuda(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
     count, columns, rows = len(splats), -(-width // TILE), -(-height // TILE)
     tiles, device = columns * rows, splats.device
     starts = torch.zeros(tiles + 1, dtype=torch.int32, device=device)
@@ -123,7 +123,7 @@ def _tiles_fake(splats: Tensor, depths: Tensor, width: int, height: int) -> tupl
 _tiles = operation(
     "splat_tiles(Tensor splats, Tensor depths, int width, int height) -> (Tensor, Tensor)",
     reference=reference.tiles,
-    cpu=_tiles_cpu,
-    cuda=_tiles_cuda,
+    cpu=tiles_cpu,
+    cuda=tiles_cuda,
     fake=_tiles_fake,
 )

@@ -174,8 +174,6 @@ class GaussiansMethod:
         part = image_loss(
             color, target, weight=view.images.weight, ssim_weight=self.config.ssim_weight
         )
-        if probe is None and self.strategy.wants_gradients(clock):
-            images.splats.retain_grad()
         loss = part.loss + self._depth_loss(view, images)
         loss.backward()
         # asking a GPU would make it wait; there the optimizer leaves out what is not finite
@@ -192,7 +190,7 @@ class GaussiansMethod:
 
     def _probe(self, clock: Clock) -> Tensor | None:
         """Zeros (G, 2) whose gradient says how hard projected means are pulled, where asked for."""
-        if not (self.strategy.absolute_gradients and self.strategy.wants_gradients(clock)):
+        if not self.strategy.wants_gradients(clock):
             return None
         return torch.zeros(len(self.field), 2, device=self.device, requires_grad=True)
 
@@ -215,7 +213,11 @@ class GaussiansMethod:
         images = render_gaussians(
             *self.field.gaussians_at(None),
             camera,
-            SplatOptions(antialiased=config.antialiased, depth=config.depth_weight > 0),
+            SplatOptions(
+                antialiased=config.antialiased,
+                depth=config.depth_weight > 0,
+                absolute=self.strategy.absolute_gradients,
+            ),
             background=None if apart else behind,
             screen_probe=probe,
         )
@@ -260,8 +262,7 @@ class GaussiansMethod:
     ) -> None:
         visible = images.splats.detach()[:, 5] > 0
         if self.strategy.wants_gradients(clock):
-            gradient = images.splats.grad if probe is None else probe.grad
-            screen = None if gradient is None else gradient[:, :2]
+            screen = None if probe is None else probe.grad
             self.strategy.after_backward(
                 self.gaussians,
                 ViewGradients(screen, visible, view.splat.width, view.splat.height),
