@@ -53,21 +53,46 @@ __device__ inline void load_harmonics(const float* __restrict__ harmonics, int i
   }
 }
 
-__device__ inline void store_harmonics(float* __restrict__ gradient, int i,
-                                       const float (&values)[USED]) {
-  float* to = gradient + STORED * (size_t)i;
-  if (VECTORS) {
-#pragma unroll
-    for (int j = 0; j < STORED / 4; ++j) {
-      float four[4];
-#pragma unroll
-      for (int n = 0; n < 4; ++n) four[n] = 4 * j + n < USED ? values[4 * j + n] : 0.0f;
-      ((float4*)to)[j] = make_float4(four[0], four[1], four[2], four[3]);
-    }
-  } else {
-#pragma unroll
-    for (int j = 0; j < STORED; ++j) to[j] = j < USED ? values[j] : 0.0f;
+// Backward reads and writes harmonics through shared memory, so that neighbours touch neighbours: a
+// row a thread would spread each access of a warp over 32 rows. Rows are padded to odd lengths, which
+// meet every bank once.
+constexpr int STAGED = STORED % 2 ? STORED : STORED + 1;
+
+template <class Each>
+__device__ inline void for_block_harmonics(int count, Each each) {
+  const int first = blockIdx.x * BLOCK, rows = lg::minimum(BLOCK, count - first);
+  for (int k = threadIdx.x; k < rows * (VECTORS ? STORED / 4 : STORED); k += BLOCK) {
+    const int row = k / (VECTORS ? STORED / 4 : STORED), place = k % (VECTORS ? STORED / 4 : STORED);
+    each(first, row, place);
   }
+}
+
+__device__ inline void stage_harmonics(const float* __restrict__ harmonics,
+                                       const bool* __restrict__ visible, int count,
+                                       float* __restrict__ staged) {
+  for_block_harmonics(count, [&](int first, int row, int place) {
+    float* to = staged + STAGED * row;
+    if (!visible[row]) return;
+    if (VECTORS) {
+      const float4 four = ((const float4*)harmonics)[STORED / 4 * (size_t)(first + row) + place];
+      to[4 * place] = four.x, to[4 * place + 1] = four.y, to[4 * place + 2] = four.z,
+              to[4 * place + 3] = four.w;
+    } else {
+      to[place] = harmonics[STORED * (size_t)(first + row) + place];
+    }
+  });
+}
+
+__device__ inline void unstage_harmonics(const float* __restrict__ staged, int count,
+                                         float* __restrict__ gradient) {
+  for_block_harmonics(count, [&](int first, int row, int place) {
+    const float* from = staged + STAGED * row;
+    if (VECTORS)
+      ((float4*)gradient)[STORED / 4 * (size_t)(first + row) + place] = make_float4(
+          from[4 * place], from[4 * place + 1], from[4 * place + 2], from[4 * place + 3]);
+    else
+      gradient[STORED * (size_t)(first + row) + place] = from[place];
+  });
 }
 
 __device__ inline lg::GaussianShape load_shape(const float4* __restrict__ rotations,
@@ -144,11 +169,17 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   for (int j = 0; j < 4; ++j) d.q[j] = 0.0f;
   for (int j = 0; j < 9; ++j) d.pose_r[j] = 0.0f;
   d.opacity = 0.0f;
-  float values[USED];
   float2 on_screen = make_float2(0.0f, 0.0f);
-#pragma unroll
-  for (int j = 0; j < USED; ++j) values[j] = 0.0f;
-  if (i < count && splats[3 * (size_t)i + 1].y > 0.0f) {
+  __shared__ float staged[BLOCK * STAGED];
+  __shared__ bool visible[BLOCK];
+  float* values = staged + STAGED * threadIdx.x;
+  const bool seen = i < count && splats[3 * (size_t)i + 1].y > 0.0f;
+  visible[threadIdx.x] = seen;
+  __syncthreads();
+  stage_harmonics(harmonics, visible, count, staged);
+  __syncthreads();
+  for (int j = seen ? USED : 0; j < STORED; ++j) values[j] = 0.0f;
+  if (seen) {
     const lg::SplatPose pose = lg::load_pose(world_to_camera);
     const float mean[3] = {means[3 * (size_t)i], means[3 * (size_t)i + 1],
                            means[3 * (size_t)i + 2]};
@@ -171,11 +202,12 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     for (int j = 0; j < 3; ++j)
       d_row[4 * j] = e[j].x, d_row[4 * j + 1] = e[j].y, d_row[4 * j + 2] = e[j].z,
                 d_row[4 * j + 3] = e[j].w;
-    load_harmonics(harmonics, i, values);
     lg::splat_gradient<LG_MODEL, LG_RAW != 0, LG_BANDS, LG_POSE != 0>(
         camera, pose, mean, g, v, antialiased != 0, row, d_row, values, d);
   }
   if (LG_POSE) add_pose(d, d_pose);
+  __syncthreads();
+  unstage_harmonics(staged, count, d_harmonics);
   if (i >= count) return;
   if (LG_MOMENTS && screen) d_screen[i] = on_screen;
 #pragma unroll
@@ -185,6 +217,5 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   }
   d_rotations[i] = make_float4(d.q[0], d.q[1], d.q[2], d.q[3]);
   d_opacities[i] = d.opacity;
-  store_harmonics(d_harmonics, i, values);
 }
 LG_KERNEL(splat_project_backward)
