@@ -4,6 +4,7 @@ from .compositing import Composite, composite
 from .grid import grid_encode
 from .grid_layout import GridLayout
 from .harmonics import harmonics_encode
+from .image_loss import ImageLoss, image_loss
 from .marching import MarchedSamples, MarchGrid, full_grid, march_rays, march_rays_padded
 from .mlp import mlp, mlp_weight_count
 from .occupancy import (
@@ -15,6 +16,8 @@ from .occupancy import (
     visible_cells,
 )
 from .optimizer import adam_step_, ema_step_
+from .optimizer_rows import adam_rows_
+from .perturb import perturb_means_
 from .splatting import (
     RasterImages,
     SplatCamera,
@@ -40,6 +43,7 @@ __all__ = [
     "Composite",
     "GridLayout",
     "GridNetworks",
+    "ImageLoss",
     "LossSettings",
     "MarchGrid",
     "MarchedSamples",
@@ -51,18 +55,21 @@ __all__ = [
     "VolumeGradients",
     "VolumePixels",
     "VolumeSettings",
+    "adam_rows_",
     "adam_step_",
     "composite",
     "ema_step_",
     "full_grid",
     "grid_encode",
     "harmonics_encode",
+    "image_loss",
     "march_rays",
     "march_rays_padded",
     "mlp",
     "mlp_weight_count",
     "occupancy_threshold",
     "pack_cells",
+    "perturb_means_",
     "pinhole_projection",
     "project_gaussians",
     "rasterize_splats",

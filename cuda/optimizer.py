@@ -91,14 +91,14 @@ def ema_step_(average: Tensor, param: Tensor, decay: float) -> None:
     >>> average
     tensor([0.2500, 0.2500])
     """
-    _check_same("ema_step_", [("average", average), ("param", param)])
+    check_same("ema_step_", [("average", average), ("param", param)])
     if not 0 <= decay <= 1:
         raise InputError(f"decay must lie in [0, 1]; got {decay}")
     with torch.no_grad():
         _ema_step(average, param, float(decay))
 
 
-def _check_same(caller: str, tensors: list[tuple[str, Tensor]]) -> None:
+def check_same(caller: str, tensors: list[tuple[str, Tensor]]) -> None:
     letters = " ".join(f"d{i}" for i in range(tensors[0][1].dim()))
     check_shapes(*((name, t, letters) for name, t in tensors), dtype=torch.float32)
     for name, tensor in tensors:
@@ -113,7 +113,7 @@ def _check_adam(
     settings: AdamSettings,
 ) -> None:
     names = ("param", "grad", "exp_avg", "exp_avg_sq")
-    _check_same("adam_step_", list(zip(names, tensors, strict=True)))
+    check_same("adam_step_", list(zip(names, tensors, strict=True)))
     if half_copy is not None and (
         half_copy.dtype != torch.float16
         or half_copy.shape != tensors[0].shape
@@ -122,6 +122,11 @@ def _check_adam(
     ):
         raise InputError("half_copy must be a contiguous fp16 tensor like param")
     check_shapes(("bad_count", bad_count, "1"), dtype=torch.int32, device=tensors[0].device)
+    check_settings(settings)
+
+
+def check_settings(settings: AdamSettings) -> None:
+    """Refuse numbers that no step of Adam can have."""
     if settings.step < 1:
         raise InputError(f"step counts from 1; got {settings.step}")
     if not settings.grad_scale > 0:
@@ -130,8 +135,8 @@ def _check_adam(
         raise InputError(f"betas must lie in [0, 1); got {settings.beta1}, {settings.beta2}")
 
 
-def _settings_bytes(settings: AdamSettings) -> bytes:
-    """struct Settings of cpu/optimizer.cpp and kernels/optimizer.cu."""
+def settings_bytes(settings: AdamSettings) -> bytes:
+    """struct AdamSettings of common/adam.h."""
     return struct.pack(
         "7f2i",
         settings.step_size,
@@ -165,7 +170,7 @@ def _adam_cpu(
         None if half_copy is None else pointer(half_copy, torch.float16),
         pointer(bad_count, torch.int32),
         ctypes.c_int64(param.numel()),
-        _settings_bytes(AdamSettings.from_numbers(numbers)),
+        settings_bytes(AdamSettings.from_numbers(numbers)),
     )
 
 
@@ -174,23 +179,23 @@ def _adam_cuda(
     bad_count: Tensor, numbers: list[float],
 ) -> None:  # fmt: skip
     tensors = [param, grad, exp_avg, exp_avg_sq]
-    vector = _vector(tensors if half_copy is None else [*tensors, half_copy])
+    vector = vector_width(tensors if half_copy is None else [*tensors, half_copy])
     run = kernel(
         "optimizer.cu", "adam_step", LG_VECTOR=vector, LG_HALF_COPY=int(half_copy is not None)
     )
     unused = bad_count if half_copy is None else half_copy
     arguments = (*tensors, unused, bad_count, param.numel())
-    settings = _settings_bytes(AdamSettings.from_numbers(numbers))
-    run((_blocks(param, vector),), (BLOCK,), *arguments, settings)
+    settings = settings_bytes(AdamSettings.from_numbers(numbers))
+    run((vector_blocks(param, vector),), (BLOCK,), *arguments, settings)
 
 
-def _vector(tensors: list[Tensor]) -> int:
+def vector_width(tensors: list[Tensor]) -> int:
     """Entries a thread takes: 4 where every tensor is aligned to its vector, else 1."""
     aligned = all(t.data_ptr() % (VECTOR * t.element_size()) == 0 for t in tensors)
     return VECTOR if aligned else 1
 
 
-def _blocks(tensor: Tensor, vector: int) -> int:
+def vector_blocks(tensor: Tensor, vector: int) -> int:
     """Blocks that cover all whole vectors and one thread more for the rest; 0 when empty."""
     return tensor.numel() and tensor.numel() // vector // BLOCK + 1
 
@@ -209,12 +214,12 @@ def _ema_cpu(average: Tensor, param: Tensor, decay: float) -> None:
 
 
 def _ema_cuda(average: Tensor, param: Tensor, decay: float) -> None:
-    vector = _vector([average, param])
+    vector = vector_width([average, param])
     run = kernel("optimizer.cu", "ema_step", LG_VECTOR=vector)
-    run((_blocks(average, vector),), (BLOCK,), average, param, average.numel(), 1.0 - decay)
+    run((vector_blocks(average, vector),), (BLOCK,), average, param, average.numel(), 1.0 - decay)
 
 
-def _nothing(*arguments: object) -> None:
+def no_shapes(*arguments: object) -> None:
     """Shapes do not change."""
 
 
@@ -224,12 +229,12 @@ _adam_step = operation(
     reference=_adam_reference,
     cpu=_adam_cpu,
     cuda=_adam_cuda,
-    fake=_nothing,
+    fake=no_shapes,
 )
 _ema_step = operation(
     "ema_step_(Tensor(a!) average, Tensor param, float decay) -> ()",
     reference=_ema_reference,
     cpu=_ema_cpu,
     cuda=_ema_cuda,
-    fake=_nothing,
+    fake=no_shapes,
 )

@@ -6,29 +6,21 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 #ifdef __F16C__
 #include <immintrin.h>
 #endif
 
-#define LG_API extern "C" __attribute__((visibility("default")))
+#include "adam.h"
 
 namespace {
 
-constexpr int64_t GROUP = 32;              // entries: two cache lines of every tensor
-constexpr float LARGEST_GRADIENT = 1e18f;  // its square is still finite
+using Settings = lg::AdamSettings;
 
-// Mirrors _settings_bytes of cuda/optimizer.py.
-struct Settings {
-  float step_size;          // learning rate / (1 - beta1^t)
-  float second_correction;  // 1 / (1 - beta2^t)
-  float beta1, beta2, eps;
-  float weight_decay;
-  float inverse_scale;      // of the gradient
-  int32_t skip_zero, zero_grad;
-};
+constexpr int64_t GROUP = 32;  // entries: two cache lines of every tensor
 
 // Plain float arithmetic and selections only: the loops below must become vector code.
-inline float usable(float g) { return std::fabs(g) <= LARGEST_GRADIENT ? g : 0.0f; }  // NaN: 0
+inline float usable(float g) { return lg::is_usable(g) ? g : 0.0f; }
 
 inline void to_half(const float* from, uint16_t* to, int64_t count) {
   int64_t i = 0;
@@ -53,26 +45,40 @@ inline bool look(const float* grad, int64_t count, int64_t& bad) {
 #pragma omp simd reduction(+ : touched, refused)
   for (int64_t i = 0; i < count; ++i) {
     touched += grad[i] != 0.0f ? 1 : 0;
-    refused += std::fabs(grad[i]) <= LARGEST_GRADIENT ? 0 : 1;
+    refused += lg::is_usable(grad[i]) ? 0 : 1;
   }
   bad += refused;
   return touched != 0;
 }
 
+// How far entry i moves, and whether it is left alone: all alike ...
 template <bool SKIP_ZERO>
+struct Everywhere {
+  float rate;
+  float step_size(int64_t) const { return rate; }
+  bool still(int64_t, float g) const { return SKIP_ZERO && g == 0.0f; }
+};
+
+// ... or by place: moving (may be null unless MASKED) tells which entries do.
+template <bool MASKED>
+struct ByPlace {
+  const float* rates;
+  const int32_t* moving;
+  float step_size(int64_t i) const { return rates[i]; }
+  bool still(int64_t i, float) const { return MASKED && moving[i] == 0; }
+};
+
+template <typename Rule>
 inline void move(float* __restrict__ param, const float* __restrict__ grad, float* __restrict__ m,
-                 float* __restrict__ v, int64_t count, const Settings s) {
+                 float* __restrict__ v, int64_t count, const Settings s, const Rule rule) {
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
-    const float scaled = usable(grad[i]) * s.inverse_scale, p = param[i];
-    const float g = scaled + s.weight_decay * p;
-    const float first = s.beta1 * m[i] + (1.0f - s.beta1) * g;
-    const float second = s.beta2 * v[i] + (1.0f - s.beta2) * g * g;
-    const float moved = p - s.step_size * first / (std::sqrt(second * s.second_correction) + s.eps);
-    const float old_first = m[i], old_second = v[i];
-    m[i] = SKIP_ZERO && scaled == 0.0f ? old_first : first;
-    v[i] = SKIP_ZERO && scaled == 0.0f ? old_second : second;
-    param[i] = SKIP_ZERO && scaled == 0.0f ? p : moved;
+    const float g = usable(grad[i]) * s.inverse_scale;
+    const lg::AdamEntry old{param[i], m[i], v[i]}, e = lg::adam(g, old, rule.step_size(i), s);
+    const bool still = rule.still(i, g);
+    m[i] = still ? old.first : e.first;
+    v[i] = still ? old.second : e.second;
+    param[i] = still ? old.param : e.param;
   }
 }
 
@@ -85,11 +91,69 @@ int64_t step_all(float* param, float* grad, float* m, float* v, uint16_t* half_c
     const bool touched = look(grad + i, count, bad);
     if (!touched && settings.skip_zero) continue;
     if (settings.skip_zero)
-      move<true>(param + i, grad + i, m + i, v + i, count, settings);
+      move(param + i, grad + i, m + i, v + i, count, settings,
+           Everywhere<true>{settings.step_size});
     else
-      move<false>(param + i, grad + i, m + i, v + i, count, settings);
+      move(param + i, grad + i, m + i, v + i, count, settings,
+           Everywhere<false>{settings.step_size});
     if (settings.zero_grad) std::memset(grad + i, 0, sizeof(float) * count);
     if (half_copy) to_half(param + i, half_copy + i, count);
+  }
+  return bad;
+}
+
+// Rows of one tensor: the first `head` entries of a row move by step_size, the rest by tail_step.
+struct Rows {
+  int64_t count, length;
+  const uint8_t* visible;  // or null; rows with 0 are left alone
+  std::vector<float> steps;  // of the entries of one group
+  int64_t group;           // rows
+
+  Rows(int64_t count, int64_t length, int64_t head, const uint8_t* visible, float step_size,
+       float tail_step)
+      : count(count),
+        length(length),
+        visible(visible),
+        group(std::max<int64_t>(1, SHORT / std::max<int64_t>(length, 1))) {
+    for (int64_t i = 0; i < group * length; ++i)
+      steps.push_back(i % length < head ? step_size : tail_step);
+  }
+
+  // Which entries of a group of several rows move; returns how many.
+  int64_t mark(int64_t first, int64_t rows, int32_t* moving) const {
+    int64_t found = 0;
+    for (int64_t i = 0; i < rows * length; ++i) {
+      moving[i] = visible[first + i / length] != 0;
+      found += moving[i];
+    }
+    return found;
+  }
+
+  static constexpr int64_t SHORT = 64;  // entries of a group of several rows, at the most
+};
+
+// One group; returns how many gradients were refused.
+int64_t step_group(float* param, const float* grad, float* m, float* v, const Rows& rows,
+                   int64_t first, const Settings& settings) {
+  const int64_t number = std::min(rows.group, rows.count - first), size = number * rows.length;
+  const float* steps = rows.steps.data();
+  int32_t moving[Rows::SHORT];
+  int64_t bad = 0;
+  bool all = !rows.visible;
+  if (!all && rows.group > 1) {
+    const int64_t found = rows.mark(first, number, moving);
+    if (!found) return 0;
+    all = found == size;
+  } else if (!all) {
+    if (!rows.visible[first]) return 0;
+    all = true;
+  }
+  if (all) {
+    look(grad, size, bad);
+    move(param, grad, m, v, size, settings, ByPlace<false>{steps, nullptr});
+  } else {
+    for (int64_t i = 0; i < size; ++i) bad += moving[i] && !lg::is_usable(grad[i]);
+    move(param, grad, m, v, size, settings, ByPlace<true>{steps, moving});
   }
   return bad;
 }
@@ -97,16 +161,33 @@ int64_t step_all(float* param, float* grad, float* m, float* v, uint16_t* half_c
 }  // namespace
 
 // half_copy (fp16) and bad_count (one number, added to) may be null.
-LG_API void lg_adam_step(float* param, float* grad, float* exp_avg, float* exp_avg_sq,
-                         void* half_copy, int32_t* bad_count, int64_t size,
-                         const void* settings) {
+LG_EXPORT void lg_adam_step(float* param, float* grad, float* exp_avg, float* exp_avg_sq,
+                            void* half_copy, int32_t* bad_count, int64_t size,
+                            const void* settings) {
   const Settings& s = *(const Settings*)settings;
   const int64_t bad =
       step_all(param, grad, exp_avg, exp_avg_sq, (uint16_t*)half_copy, size, s);
   if (bad_count) *bad_count += (int32_t)bad;
 }
 
-LG_API void lg_ema_step(float* average, const float* param, float rate, int64_t size) {
+// visible: one byte a row, or null. The learning rate of settings is that of a row's first `head`
+// entries.
+LG_EXPORT void lg_adam_rows(float* param, float* grad, float* exp_avg, float* exp_avg_sq,
+                            const uint8_t* visible, int32_t* bad_count, int64_t rows,
+                            int64_t length, int64_t head, float tail_step, const void* settings) {
+  const Settings& s = *(const Settings*)settings;
+  const Rows all(rows, length, head, visible, s.step_size, tail_step);
+  int64_t bad = 0;
+#pragma omp parallel for schedule(static) reduction(+ : bad)
+  for (int64_t first = 0; first < rows; first += all.group) {
+    const int64_t i = first * length, size = std::min(all.group, rows - first) * length;
+    bad += step_group(param + i, grad + i, exp_avg + i, exp_avg_sq + i, all, first, s);
+    if (s.zero_grad) std::memset(grad + i, 0, sizeof(float) * size);
+  }
+  *bad_count += (int32_t)bad;
+}
+
+LG_EXPORT void lg_ema_step(float* average, const float* param, float rate, int64_t size) {
 #pragma omp parallel for simd schedule(static)
   for (int64_t i = 0; i < size; ++i) average[i] += rate * (param[i] - average[i]);
 }

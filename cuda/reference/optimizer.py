@@ -1,4 +1,5 @@
-"""Adam and moving averages in plain torch: the definition of correct for `adam_step_`, `ema_step_`.
+"""Adam and moving averages in plain torch: the definition of correct for `adam_step_`,
+`adam_rows_` and `ema_step_`.
 
 With gradient g (divided by the loss scale; entries that are not finite, or beyond 1e18 so that
 their square overflows, count as 0), weight decay w:
@@ -12,8 +13,9 @@ keeps its value and moments, as in the hash-grid paper.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,7 +56,11 @@ class AdamSettings:
     @property
     def step_size(self) -> float:
         """Learning rate with the first moment's start-up corrected."""
-        return self.learning_rate / (1 - self.beta1**self.step)
+        return self.step_size_of(self.learning_rate)
+
+    def step_size_of(self, learning_rate: float) -> float:
+        """The same for another learning rate."""
+        return learning_rate / (1 - self.beta1**self.step)
 
     @property
     def second_correction(self) -> float:
@@ -92,6 +98,43 @@ def adam_step_(
     if half_copy is not None:
         largest = torch.finfo(torch.float16).max
         half_copy.copy_(param.clamp(-largest, largest))
+    if settings.zero_grad:
+        grad.zero_()
+
+
+def adam_rows_(
+    param: Tensor,
+    grad: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    settings: AdamSettings,
+    *,
+    head: int,
+    tail_learning_rate: float,
+    visible: Tensor | None = None,
+    bad_count: Tensor | None = None,
+) -> None:
+    """One step in place over rows (G, ...), all tensors of one shape and any float dtype.
+
+    Args:
+        head: so many numbers of a row, the first, move by the settings' rate; the others by
+            `tail_learning_rate`.
+        visible: (G,) rows with 0 keep parameter and moments, and are not counted in `bad_count`.
+    """
+    numbers = math.prod(param.shape[1:])
+    rows = [t.view(len(t), numbers) for t in (param, grad, exp_avg, exp_avg_sq)]
+    chosen = torch.ones(len(param), dtype=torch.bool, device=param.device)
+    if visible is not None:
+        chosen = visible != 0
+    for columns, rate in (
+        (slice(head), settings.learning_rate),
+        (slice(head, None), tail_learning_rate),
+    ):
+        parts = [t[chosen, columns] for t in rows]
+        own = replace(settings, learning_rate=rate)
+        adam_step_(*parts, own, bad_count=bad_count)
+        for whole, part in zip((rows[0], *rows[2:]), (parts[0], *parts[2:]), strict=True):
+            whole[chosen, columns] = part
     if settings.zero_grad:
         grad.zero_()
 
