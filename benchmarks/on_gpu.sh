@@ -2,24 +2,35 @@
 # Checks and measures on a machine with an NVIDIA GPU, from a bare checkout: nothing is installed
 # and no network is needed. Python 3.11 or later, torch with CUDA and NVRTC, pytest and numpy.
 #
-#   benchmarks/on_gpu.sh OUT [PART...]     parts: compile tests kernels train lego sanitizer
+#   benchmarks/on_gpu.sh OUT [PART...]     parts, and their order: compile tests kernels train
+#                                          gsplat splat lego lego-splats sanitizer racecheck fuzz
 #
 # Every part has its own time limit, and a part that fails or is missing something does not stop
-# the others. OUT receives at most eight flat files; a short table is printed last.
+# the others; all of them take longer than the limit of the whole, so name parts in several calls.
+# OUT receives at most eight flat files; a short table is printed last.
 #
 #   LUMIGRAPH_ON_GPU_SECONDS   limit of the whole (520)
-#   LUMIGRAPH_TEST_DATA        folder that holds nerf_synthetic_lego, for the part lego
+#   LUMIGRAPH_TEST_DATA        folder that holds nerf_synthetic_lego, for the parts lego*
+#   LUMIGRAPH_TESTS            what the part tests runs (tests)
+#   LUMIGRAPH_FUZZ_COUNT       cases of the part fuzz (1000)
+#   TORCH_EXTENSIONS_DIR       where gsplat is built and found again (/tmp/torch_extensions)
 #   .whl/                      wheels of missing packages, in the checkout (optional)
+#   LUMIGRAPH_WHEELS           folder that they are installed into unless it is filled already; name
+#                              one that stays, or gsplat is built again by every call
 set -uo pipefail
 
 if [ $# -lt 1 ]; then
-  sed -n '2,13s/^# \{0,1\}//p' "$0"
+  sed -n '2,20s/^# \{0,1\}//p' "$0"
   exit 2
 fi
 mkdir -p "$1" || exit 2
 out=$(cd "$1" && pwd)
 shift
-parts=" ${*:-compile tests kernels train lego sanitizer} "
+all="compile tests kernels train gsplat splat lego lego-splats sanitizer racecheck fuzz"
+parts=" ${*:-$all} "
+for name in $parts; do
+  [[ " $all " == *" $name "* ]] || { echo "on_gpu.sh: no part $name, use $all"; exit 2; }
+done
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root" || exit 2
 work=$(mktemp -d)
@@ -33,15 +44,20 @@ SECONDS=0
 
 say() { printf '%s\n' "$*" | tee -a "$log"; }
 
-mkdir "$work/site" "$work/wheels"
-if compgen -G ".whl/*.whl" >/dev/null; then
-  python3 -m pip install -q --no-index --no-deps --no-compile --target "$work/wheels" .whl/*.whl \
-    >>"$log" 2>&1 || say "some wheels of .whl/ could not be installed, see on_gpu.log"
+wheels=${LUMIGRAPH_WHEELS:-$work/wheels}
+mkdir -p "$work/site" "$wheels"
+if [ -z "$(ls "$wheels")" ]; then
+  for wheel in .whl/*.whl; do
+    [ -f "$wheel" ] || continue
+    python3 -m pip install -q --no-index --no-deps --no-compile --target "$wheels" "$wheel" \
+      >>"$log" 2>&1 || say "$wheel could not be installed, see on_gpu.log"
+  done
 fi
 python3 benchmarks/link_package.py "$work/site" >>"$log" 2>&1 || say "linking the package failed"
-export PYTHONPATH="$work/site:$work/wheels${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$work/site:$wheels${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 export LUMIGRAPH_CACHE="$work/cache"
+export TORCH_EXTENSIONS_DIR="${TORCH_EXTENSIONS_DIR:-/tmp/torch_extensions}"
 unset LUMIGRAPH_BACKEND
 
 python3 - <<'PYTHON' 2>&1 | tee -a "$log"
@@ -52,7 +68,7 @@ wanted = {
     "for data": "plyfile scipy",
     "for commands": "tyro rich",
     "for reports": "matplotlib jinja2",
-    "peers": "nerfacc tinycudann",
+    "peers": "nerfacc tinycudann gsplat",
 }
 print("python", platform.python_version(), "cores", os.cpu_count())
 for use, names in wanted.items():
@@ -86,7 +102,7 @@ part() {
   say "== $name (at most $most s)"
   timeout -s INT -k 10 "$most" "$@" >"$work/part.log" 2>&1
   code=$?
-  cat "$work/part.log" >>"$file"
+  { echo "== $name"; cat "$work/part.log"; } >>"$file"
   tail -n 60 "$work/part.log"
   case $code in
     0) state="done" ;;
@@ -120,7 +136,8 @@ b.bench_$1('cuda', out=Path('$work/bench'), on_message=print)"
 
 tests() {
   have_gpu || { echo "tests: no GPU here, skipped"; return 77; }
-  python3 -m pytest -m gpu tests -q -p no:cacheprovider --continue-on-collection-errors \
+  # shellcheck disable=SC2086 # a list of paths
+  python3 -m pytest -m gpu ${LUMIGRAPH_TESTS:-tests} -q -p no:cacheprovider --continue-on-collection-errors \
     --durations=8 --tb=short
 }
 
@@ -130,32 +147,69 @@ lego() {
     echo "lego: LUMIGRAPH_TEST_DATA names no folder with nerf_synthetic_lego, skipped"
     return 77
   fi
-  python3 benchmarks/lego_gpu.py "$data" --out "$out/lego.json" --within "$1"
+  local within=$1
+  shift
+  python3 benchmarks/lego_gpu.py "$data" --out "$out/lego.json" --within "$within" --runs "$@"
 }
 
-sanitizer() {
+# builds what the part splat compares with; gsplat does that on first use
+gsplat() {
+  have_gpu || { echo "gsplat: no GPU here, skipped"; return 77; }
+  python3 -c "import sys, importlib.util as u; sys.exit(u.find_spec('gsplat') is None)" || {
+    echo "gsplat: not installed, skipped"
+    return 77
+  }
+  MAX_JOBS=$(nproc) python3 -c "import time; begin = time.monotonic()
+from gsplat.cuda._backend import _C
+print('gsplat', 'ready' if _C else 'without a compiler', round(time.monotonic() - begin), 's')"
+}
+
+# sanitized TOOL COMMAND...: under a tool of compute-sanitizer
+sanitized() {
   have_gpu || { echo "sanitizer: no GPU here, skipped"; return 77; }
-  local tool
-  tool=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null) || {
+  local program tool=$1
+  shift
+  program=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null) || {
     echo "sanitizer: compute-sanitizer is not installed, skipped"
     return 77
   }
   # without torch's own allocator every tensor has bounds that the tool knows
-  PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$tool" --tool memcheck --error-exitcode 9 \
-    python3 benchmarks/small_operations.py
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$program" --tool "$tool" --error-exitcode 9 "$@"
+}
+
+fuzz() {
+  if [ ! -f benchmarks/splat_fuzz.py ]; then
+    echo "fuzz: benchmarks/splat_fuzz.py is not there, skipped"
+    return 77
+  fi
+  sanitized memcheck python3 benchmarks/splat_fuzz.py --device cuda \
+    --count "${LUMIGRAPH_FUZZ_COUNT:-1000}"
 }
 
 export work out
-export -f have_gpu bench tests lego sanitizer
+export -f have_gpu bench tests lego gsplat sanitized fuzz
+
+# room SECONDS: what is left of the whole, at most so much
+room() {
+  local left=$((limit - SECONDS - 15))
+  [ "$left" -lt "$1" ] && echo "$left" || echo "$1"
+}
 
 part compile 70 "$log" python3 benchmarks/compile_times.py --out "$out/compile.json"
 part tests 150 "$out/tests.log" bash -c tests
 part kernels 130 "$log" bash -c "bench kernels"
 part train 90 "$log" bash -c "bench train"
-lego_seconds=$((limit - SECONDS - 15))
-[ "$lego_seconds" -lt 240 ] || lego_seconds=240
-part lego "$((lego_seconds + 5))" "$log" bash -c "lego $lego_seconds"
-part sanitizer 90 "$out/sanitizer.log" bash -c sanitizer
+part gsplat 200 "$log" bash -c gsplat
+part splat 150 "$log" bash -c "bench splat"
+within=$(room 240)
+part lego "$((within + 5))" "$log" bash -c "lego $within full:10 full:60 small:10 small:60"
+within=$(room 220)
+part lego-splats "$((within + 5))" "$log" \
+  bash -c "lego $within gaussians/full:60 gaussians/small:60"
+small="python3 benchmarks/small_operations.py"
+part sanitizer 120 "$out/sanitizer.log" bash -c "sanitized memcheck $small"
+part racecheck 120 "$out/sanitizer.log" bash -c "sanitized racecheck $small splats"
+part fuzz 240 "$out/sanitizer.log" bash -c fuzz
 
 # ---- summary
 

@@ -57,11 +57,39 @@ def train_rows(content: dict[str, Any]) -> Iterator[Row]:
     yield "quality by step", quality, ""
 
 
+def splat_rows(content: dict[str, Any]) -> Iterator[Row]:
+    for name in content["failures"]:
+        yield f"FAILED {name}", "", ""
+    for row in content["rows"]:
+        what = f"{row['name']}, {row['passes']}, {row['size']}"
+        if "error" in row:
+            yield what, row["error"], ""
+            continue
+        found = f"{row['ours']['median_ms']:g} ms, {row['ours'].get('peak_mib', 0):.0f} MiB"
+        found += "".join(f", {name} {peer['ratio']:.3g}x" for name, peer in row["peers"].items())
+        if "recorded" in row:
+            found += f", {row['recorded']['peer']} {row['recorded']['ratio']:.3g}x"
+        goals = {"target_ms": "<= {:g} ms", "target_peak_mib": "<= {:g} MiB"}
+        target = ", ".join(text.format(row[key]) for key, text in goals.items() if key in row)
+        yield what, found, verdict(row.get("meets"), target)
+    for scene in content["scenes"]:
+        stages = ", ".join(f"{key} {row['median_ms']:g}" for key, row in scene["stages"].items())
+        yield f"stages of {scene['gaussians']}, ms", stages, ""
+        beside = scene.get("gsplat", {})
+        if "error" in beside:
+            yield "beside gsplat", beside["error"], ""
+        elif beside:
+            worst = max(beside["gradients"].values())
+            found = f"color {beside['color_largest_elsewhere']:g}, gradients {worst:g}, "
+            found += f"{beside['pixels_at_a_threshold']} pixels at a threshold"
+            yield "beside gsplat, largest", found, verdict(beside["meets"], "<= 2e-3, < 1e-3")
+
+
 def lego_rows(content: dict[str, Any]) -> Iterator[Row]:
     for row in content["rows"]:
         found = f"{row['psnr']:.2f} dB, {row['steps']} steps of {row['step_ms']:.2f} ms"
         target = "" if row["target_psnr"] is None else f">= {row['target_psnr']:g} dB"
-        what = f"lego {row['preset']}, {row['budget_seconds']:g} s"
+        what = f"lego {row.get('method', 'nerf')} {row['preset']}, {row['budget_seconds']:g} s"
         yield what, found, verdict(row["meets"], target)
 
 
@@ -78,14 +106,16 @@ def tests_rows(folder: Path) -> Iterator[Row]:
 def sanitizer_rows(folder: Path) -> Iterator[Row]:
     log = folder / "sanitizer.log"
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    found = [line.strip("= ") for line in lines if "ERROR SUMMARY" in line]
-    yield "compute-sanitizer", found[-1] if found else "not run", ""
+    marks = ("ERROR SUMMARY", "RACECHECK SUMMARY", "== sanitizer", "== racecheck", "== fuzz")
+    found = [line.strip("= ") for line in lines if any(mark in line for mark in marks)]
+    yield "compute-sanitizer", "; ".join(found) or "not run", ""
 
 
 PARTS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "compile.json": compile_rows,
     "kernels-cuda.json": kernels_rows,
     "train-cuda.json": train_rows,
+    "splat-cuda.json": splat_rows,
     "lego.json": lego_rows,
 }
 

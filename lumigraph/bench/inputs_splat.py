@@ -2,8 +2,10 @@
 
 `gaussian_scene` and `orbit_cameras` follow the project's benchmark protocol, by which the peers
 were recorded (`peers.json`): all numbers are drawn on the CPU, so a seed gives the same bytes on
-every machine with AVX2. The order of draws and of roundings is part of the protocol; a test holds
-the checksums. Letters: G Gaussians, K harmonics, C cameras.
+machines of one register width (AVX2 and AVX-512 differ in the last bits of sines and sums). The
+order of draws and of roundings is part of the protocol; a test holds the checksums.
+
+Letters: G Gaussians, K harmonics, C cameras.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ import torch
 from lumigraph.core.devices import choose_device
 from lumigraph.core.errors import LumigraphError
 
-from . import peers, results, splat_peers, splat_report
+from . import results, splat_peers, splat_report
 from .kernels import OURS, TWIN, compared_backend, difference, under_torch
+from .peers import recorded_peers
 from .splat_cases import (
     SplatInputs,
     SplatTraining,
@@ -104,7 +105,7 @@ def bench_splat(
     content = results.document("splat", where, compared_backend(where), quick=quick)
     gpu, plan = where.type == "cuda", make_plan(where, quick)
     if gpu:
-        known = peers.recorded_peers()
+        known = recorded_peers()
         content["recorded"] = {key: known[key] for key in ("source", "label", "splatting_notes")}
         content["gsplat"] = _gsplat_version()
     content |= {"rows": [], "scenes": [], "failures": []}
@@ -183,10 +184,10 @@ def _distance(
     return found
 
 
-def gpu_rows(inputs: SplatInputs, plan: Plan) -> list[Row]:
-    """Rows of one size on a GPU."""
+def gpu_rows(inputs: SplatInputs, plan: Plan, *, peers: bool = True) -> list[Row]:
+    """Rows of one size on a GPU, with `peers` those of gsplat where it is installed."""
     size = len(inputs.gaussians.means)
-    theirs = _gsplat_calls(inputs) if splat_peers.installed() else {}
+    theirs = _gsplat_calls(inputs) if peers and splat_peers.installed() else {}
     calls: dict[str, Callable[[], Call]] = {
         FORWARD: lambda: SplatWorkload(inputs).forward,
         BACKWARD: lambda: SplatWorkload(inputs).backward,
@@ -202,7 +203,7 @@ def gpu_rows(inputs: SplatInputs, plan: Plan) -> list[Row]:
                 targets["target_peak_mib"] = TARGET_PEAK_MIB
         peer = theirs.get(passes)
         rows.append(Row(SPLATTING, passes, size, make, gsplat=peer, targets=targets))
-    if size in (MIDDLE_SIZE, plan.counts[0] if len(plan.counts) == 1 else 0):
+    if size == MIDDLE_SIZE or len(plan.counts) == 1:
         rows += _shared_rows(inputs)
     return rows
 

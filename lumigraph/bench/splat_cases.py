@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lumigraph.cuda.ops import adam_rows_, image_loss
 from lumigraph.cuda.splatting import (
     SplatCamera,
     SplatImages,
@@ -218,11 +219,10 @@ class SplatTraining:
         self.parameters = [tensor.clone().requires_grad_() for tensor in inputs.gaussians.raw()]
         self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.parameters]
         self.targets = target_images(inputs)
+        self.bad_count = torch.zeros(1, dtype=torch.int32, device=inputs.device)
         self.steps = 0
 
     def step(self, turn: int) -> Tensors:
-        from lumigraph.cuda.ops import adam_rows_
-
         place = turn % len(self.cameras)
         means, rotations, scales, opacities, harmonics = self.parameters
         images = render_gaussians(
@@ -232,16 +232,16 @@ class SplatTraining:
         self.steps += 1
         for parameter, (first, second) in zip(self.parameters, self.moments, strict=True):
             assert parameter.grad is not None
-            options = {"step": self.steps, "learning_rate": LEARNING_RATE}
-            adam_rows_(parameter.data, parameter.grad, first, second, **options)
+            adam_rows_(
+                parameter.data, parameter.grad, first, second,
+                step=self.steps, learning_rate=LEARNING_RATE, bad_count=self.bad_count,
+            )  # fmt: skip
             parameter.grad = None
         return (images.color.detach(),)
 
     def _loss(self, color: Tensor, target: Tensor) -> Tensor:
         if not self.ssim:
             return (color - target).abs().mean()
-        from lumigraph.cuda.ops import image_loss
-
         return image_loss(color, target, ssim_weight=SSIM_WEIGHT).loss
 
 
@@ -255,8 +255,6 @@ def target_images(inputs: SplatInputs) -> list[Tensor]:
 
 def loss_call(width: int, height: int, device: torch.device) -> Call:
     """SSIM with L1, forward and backward to the picture."""
-    from lumigraph.cuda.ops import image_loss
-
     shape = (CAMERAS, height, width, 3)
     pictures = torch.rand(*shape, generator=generator_of(5)).to(device)
     noise = torch.randn(*shape[1:], generator=generator_of(6)).to(device) * NOISE
@@ -273,11 +271,10 @@ def loss_call(width: int, height: int, device: torch.device) -> Call:
 
 def adam_call(gaussians: GaussianInputs, *, visible_share: float = 1.0) -> Call:
     """Adam over the 59 numbers of every Gaussian; below 1 of the visible ones alone."""
-    from lumigraph.cuda.ops import adam_rows_
-
     parameters = list(gaussians.raw())
     gradients = [1e-3 * tensor for tensor in parameters]
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    bad_count = torch.zeros(1, dtype=torch.int32, device=parameters[0].device)
     visible = None
     if visible_share < 1:
         drawn = torch.rand(len(parameters[0]), generator=generator_of(7))
@@ -289,7 +286,7 @@ def adam_call(gaussians: GaussianInputs, *, visible_share: float = 1.0) -> Call:
         ):
             adam_rows_(
                 parameter, gradient, first, second,
-                step=10, learning_rate=LEARNING_RATE, visible=visible,
+                step=10, learning_rate=LEARNING_RATE, visible=visible, bad_count=bad_count,
             )  # fmt: skip
         return (parameters[0],)
 
