@@ -40,7 +40,7 @@ def image_loss(
     weight: Tensor | None = None,
     ssim_weight: float = 0.2,
 ) -> ImageLoss:
-    """Loss between two pictures: (1 - ssim_weight) mean(w |p - t|) + ssim_weight mean(w (1 - SSIM)).
+    """Loss of a picture: (1 - ssim_weight) mean(w |p - t|) + ssim_weight mean(w (1 - SSIM)).
 
     Args:
         prediction: (H, W, 3), float32; values of about [0, 1], the range that the constants of SSIM
@@ -60,7 +60,7 @@ def image_loss(
 
     >>> image = torch.full((8, 8, 3), 0.5, requires_grad=True)
     >>> result = image_loss(image, torch.full((8, 8, 3), 0.75), ssim_weight=0.0)
-    >>> round(float(result.loss), 4), round(float(result.squared_error), 4)
+    >>> round(result.loss.item(), 4), round(float(result.squared_error), 4)
     (0.25, 0.0625)
     >>> result.loss.backward()
     >>> round(float(image.grad.sum()), 4)

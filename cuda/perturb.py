@@ -34,7 +34,7 @@ def perturb_means_(
     """Move the means of faint Gaussians at random within their own shape, in place.
 
     Args:
-        means: (G, 3) contiguous, updated: means += rate sigmoid(-100 (o - 0.005)) R S S^T R^T noise.
+        means: (G, 3) contiguous; rate sigmoid(-100 (o - 0.005)) R S S^T R^T noise is added.
         rotations: (G, 4) wxyz, any length above 0. log_scales: (G, 3). opacity_logits: (G,).
         noise: (G, 3), usually standard normal.
         rate: learning rate of the means times the strength of the noise (5e5 in the paper).
@@ -47,8 +47,8 @@ def perturb_means_(
     >>> means, faint = torch.zeros(1, 3), torch.tensor([-20.0])
     >>> turn, size = torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, -9.0]])
     >>> perturb_means_(means, turn, size, faint, torch.ones(1, 3), rate=0.1)
-    >>> means
-    tensor([[6.2246e-02, 6.2246e-02, 9.4802e-10]])
+    >>> means.round(decimals=4)
+    tensor([[0.0622, 0.0622, 0.0000]])
     """
     check_shapes(
         ("means", means, "G 3"),

@@ -31,7 +31,8 @@ def perturb_means(
     A Gaussian whose move is not finite, or 1e18 and more along an axis, stays where it is.
     """
     gate = torch.sigmoid(-STEEPNESS * (torch.sigmoid(opacity_logits) - GATE_OPACITY))
-    axes = _matrices(rotations / rotations.norm(dim=-1, keepdim=True))
+    shrunk = rotations / rotations.abs().amax(dim=-1, keepdim=True)  # squares must not overflow
+    axes = _matrices(shrunk / shrunk.norm(dim=-1, keepdim=True))
     own = torch.einsum("gij,gi->gj", axes, noise) * torch.exp(2 * log_scales)
     move = torch.einsum("gij,gj->gi", axes, own) * (rate * gate)[:, None]
     fine = (move.abs() < LARGEST_MOVE).all(dim=-1, keepdim=True)
