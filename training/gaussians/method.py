@@ -177,7 +177,7 @@ class GaussiansMethod:
         loss = part.loss + self._depth_loss(view, images)
         loss.backward()
         # asking a GPU would make it wait; there the optimizer leaves out what is not finite
-        if self.device.type == "cpu" and not math.isfinite(float(loss)):
+        if self.device.type == "cpu" and not math.isfinite(float(loss.detach())):
             self._skip_step()
         else:
             self._update(progress, clock, view, images, probe)
