@@ -10,16 +10,26 @@ namespace lg {
 
 constexpr int TILE = 16;  // pixels a side
 
+// The maths is written with one rounding a step, so that kernels that ask twice get one answer: a
+// compiler is free to fuse products and sums in one kernel and not in the other.
+
 // `largest_sigma` of splat.h with room for rounding
-LG_HD float reach_of(float opacity) { return logf(255.0f * opacity) * 1.0001f + 1e-3f; }
+LG_HD float reach_of(float opacity) {
+  return multiply_add(logf(255.0f * opacity), 1.0001f, 1e-3f);
+}
+
+// (a x^2 + c y^2) / 2 + b x y
+LG_HD float sigma_at(float a, float b, float c, float x, float y) {
+  const float across = multiply_add(b, y, 0.5f * a * x);
+  return multiply_add(across, x, 0.5f * c * y * y);
+}
 
 // Smallest sigma over a rectangle of offsets (x0..x1, y0..y1) from the splat's position.
 LG_HD float smallest_sigma(float a, float b, float c, float x0, float x1, float y0, float y1) {
   const float ex = maximum(x0, minimum(0.0f, x1)), ey = maximum(y0, minimum(0.0f, y1));
   const float fy = maximum(y0, minimum(-b * ex / c, y1));
   const float fx = maximum(x0, minimum(-b * ey / a, x1));
-  return minimum(0.5f * (a * ex * ex + c * fy * fy) + b * ex * fy,
-                 0.5f * (a * fx * fx + c * ey * ey) + b * fx * ey);
+  return minimum(sigma_at(a, b, c, ex, fy), sigma_at(a, b, c, fx, ey));
 }
 
 struct TileBox {
@@ -29,7 +39,8 @@ struct TileBox {
 // False: reaches no tile. `row` is a splat of splat.h.
 LG_HD bool tile_box(const float* row, float reach, int columns, int rows, TileBox& box) {
   if (!(reach > 0.0f)) return false;
-  const float slack = 0.5f + 1e-3f * row[10];  // the reach has room for rounding, so the box must
+  // the reach has room for rounding, so the box must
+  const float slack = multiply_add(1e-3f, row[10], 0.5f);
   const float wide = (row[11] < 0.0f ? -row[11] : row[10]) + slack;
   const float high = (row[11] < 0.0f ? row[10] : row[11]) + slack;
   // clamped as floats: beyond the range of int a conversion is undefined

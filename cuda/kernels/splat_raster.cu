@@ -66,7 +66,7 @@ __device__ inline int collect(const float4* __restrict__ splats, const float* __
     id = ids[place];
     p = splats[3 * (size_t)id];
     q = splats[3 * (size_t)id + 1];
-    const float reach = __logf(255.0f * q.y) * 1.0001f + 1e-3f;
+    const float reach = lg::reach_of(q.y);
     hit = lg::reaches(p.x, p.y, p.z, p.w, q.x, reach, patch.x + 0.5f, patch.x + 7.5f,
                       patch.y + 0.5f, patch.y + 4 * PIXELS - 0.5f);
   }

@@ -6,7 +6,7 @@
 // LARGE tiles is shared among the lanes of its warp, since one lane with a thousand tiles would hold
 // up the other 31. Expected: 2^10 to 2^23 splats of 4 tiles on average. Limited by the exact test,
 // 48 bytes of random reads a splat, and the writing of pairs.
-// LG_WIDE: 0 for up to 32767 tiles (16-bit keys sort in half the time), else 1.
+// LG_WIDE: 0 for up to 32766 tiles (16-bit keys sort in half the time), else 1.
 #include "device.h"
 #include "splat_tiles.h"
 
@@ -89,26 +89,34 @@ struct Counter {
   }
 };
 
+// Every rank writes as many pairs as were counted for it, whatever the test says the second time:
+// the rest goes to a tile behind the last, where nobody looks. A place that is not written, or
+// written by a neighbour, would hold a splat that does not exist.
 struct Emitter {
   const int32_t* ends;
   TileKey* tiles;
   int32_t* ids;
-  int at, capacity;
+  int at, end_of_own, tile_count;
   __device__ void begin(int rank, int count) {
-    at = rank == 0 || rank >= count ? 0 : ends[rank - 1];
+    const bool real = rank < count;
+    at = rank == 0 || !real ? 0 : ends[rank - 1];
+    end_of_own = real ? ends[rank] : 0;
   }
-  __device__ void put(int place, int tile, int id) {
-    if (place >= capacity) return;
+  __device__ void put(int place, int end_of_list, int tile, int id) {
+    if (place >= end_of_list) return;
     tiles[place] = (TileKey)tile;
     ids[place] = id;
   }
-  __device__ void one(int tile, int id) { put(at++, tile, id); }
+  __device__ void one(int tile, int id) { put(at++, end_of_own, tile, id); }
   __device__ void many(int owner, unsigned hits, int tile, int id) {
     const int lane = threadIdx.x & 31, first = __shfl_sync(WARP, at, owner);
-    if (hits >> lane & 1) put(first + __popc(hits & ((1u << lane) - 1)), tile, id);
+    const int last = __shfl_sync(WARP, end_of_own, owner);
+    if (hits >> lane & 1) put(first + __popc(hits & ((1u << lane) - 1)), last, tile, id);
     if (lane == owner) at += __popc(hits);
   }
-  __device__ void end(int, int) {}
+  __device__ void end(int, int) {
+    for (; at < end_of_own; ++at) put(at, end_of_own, tile_count, 0);
+  }
 };
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
@@ -121,14 +129,15 @@ LG_KERNEL(splat_count)
 extern "C" __global__ void __launch_bounds__(BLOCK)
     splat_emit(const float4* __restrict__ splats, const int32_t* __restrict__ order,
                const int32_t* __restrict__ ends, int count, int columns, int rows, int apart,
-               int capacity, TileKey* __restrict__ tiles, int32_t* __restrict__ ids) {
+               TileKey* __restrict__ tiles, int32_t* __restrict__ ids) {
   for_tiles(splats, order, count, columns, rows, apart,
-            Emitter{ends, tiles, ids, 0, capacity});
+            Emitter{ends, tiles, ids, 0, 0, columns * rows});
 }
 LG_KERNEL(splat_emit)
 
 // From sorted tiles and the permutation that sorted them: the splats in that order, and the first
-// place of every tile's list (`starts` has one more entry than there are tiles).
+// place of every tile's list (`starts` has one more entry than there are tiles). Pairs of the tile
+// behind the last, see Emitter, come after all lists.
 extern "C" __global__ void __launch_bounds__(256)
     splat_ranges(const TileKey* __restrict__ tiles, const int64_t* __restrict__ permutation,
                  const int32_t* __restrict__ unsorted, int pairs, int tile_count,

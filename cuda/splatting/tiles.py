@@ -22,7 +22,7 @@ from lumigraph.cuda.runtime import kernel
 __all__ = ["TileLists", "splat_tiles"]
 
 BLOCK = 128  # threads, as in kernels/splat_tiles.cu
-MOST_NARROW_TILES = 32767  # 16-bit keys
+MOST_NARROW_TILES = 32766  # 16-bit keys; one more stands for no tile
 # Ranks of a warp lie apart when pairs are written for fewer splats than this (measured on an H100:
 # 0.30 -> 0.12 ms at 100 k, but 0.16 -> 0.26 ms at 3 M).
 APART_BELOW = 1_000_000
@@ -98,8 +98,8 @@ def tiles_cuda(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple
     run = kernel("splat_tiles.cu", "splat_count", LG_WIDE=wide)
     run(*blocks, splats, order, count, columns, rows, 1, counts)
     ends = torch.cumsum(counts, 0, dtype=torch.int32)
-    pairs = int(ends[-1])
-    if pairs < 0:
+    pairs = int(counts.sum())  # 64 bits: the last of `ends` may have come round to a small number
+    if pairs >= 2**31:
         raise _too_many()
     if pairs == 0:
         return empty, starts
@@ -107,7 +107,7 @@ def tiles_cuda(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple
     unsorted, ids = (torch.empty(pairs, dtype=torch.int32, device=device) for _ in range(2))
     run = kernel("splat_tiles.cu", "splat_emit", LG_WIDE=wide)
     apart = int(count < APART_BELOW)
-    run(*blocks, splats, order, ends, count, columns, rows, apart, pairs, keys, unsorted)
+    run(*blocks, splats, order, ends, count, columns, rows, apart, keys, unsorted)
     keys, permutation = torch.sort(keys, stable=True)
     run = kernel("splat_tiles.cu", "splat_ranges", LG_WIDE=wide)
     run((-(-pairs // 256),), (256,), keys, permutation, unsorted, pairs, tiles, ids, starts)
