@@ -26,6 +26,7 @@ constexpr float SMALLEST_COMPENSATION = 0.005f;
 constexpr float SIGMA_POINT = 1.7320508f;  // sqrt(3)
 constexpr float LARGEST_ANGLE = 3.0f;      // of a fisheye's sigma points; behind it the map tears
 constexpr float HUGE_VALUE = 1e18f;        // what is not below counts as not finite
+constexpr float LARGEST_FLOAT = 3.402823466e38f;
 
 // Values of core.CameraModel
 constexpr int PINHOLE = 0, OPENCV = 1, FISHEYE = 2, ORTHOGRAPHIC = 4;
@@ -53,6 +54,9 @@ LG_HD SplatPose load_pose(const float* w) {  // (3, 4)
 }
 
 LG_HD bool usable(float x) { return fabsf(x) < HUGE_VALUE; }  // false for NaN
+
+// Gradients that overflow count as 0.
+LG_HD float finite_or_zero(float x) { return fabsf(x) <= LARGEST_FLOAT ? x : 0.0f; }
 
 // ---- lenses: lens coordinates of a point in camera axes, and the pull-back of their gradient
 
@@ -310,10 +314,16 @@ struct GaussianShape {
 template <bool RAW>
 LG_HD GaussianShape activate(const float* rotation, const float* scale, float opacity) {
   GaussianShape g;
-  const float square = rotation[0] * rotation[0] + rotation[1] * rotation[1] +
-                       rotation[2] * rotation[2] + rotation[3] * rotation[3];
-  g.inverse_length = 1.0f / sqrtf(square);
-  for (int i = 0; i < 4; ++i) g.q[i] = rotation[i] * g.inverse_length;
+  float largest = 0.0f, square = 0.0f;  // any length: its square alone may not fit
+  for (int i = 0; i < 4; ++i) largest = maximum(fabsf(rotation[i]), largest);
+  const float shrink = 1.0f / largest;  // infinite for 0, and so are q and the shape
+  for (int i = 0; i < 4; ++i) {
+    g.q[i] = rotation[i] * shrink;
+    square += g.q[i] * g.q[i];
+  }
+  const float rest = 1.0f / sqrtf(square);
+  g.inverse_length = shrink * rest;
+  for (int i = 0; i < 4; ++i) g.q[i] *= rest;
   for (int i = 0; i < 3; ++i) g.scale[i] = RAW ? expf(scale[i]) : scale[i];
   g.opacity = RAW ? 1.0f / (1.0f + expf(-opacity)) : opacity;
   return g;
@@ -367,7 +377,7 @@ LG_HD SplatView view_gaussian(const SplatCamera& k, const SplatPose& w, const fl
   v.b = -s.xy * inverse;
   v.c = xx * inverse;
   v.ok = v.ok && v.determinant > 0.0f && usable(xx + yy) && usable(s.u) && usable(s.v) &&
-         v.a > 0.0f && v.c > 0.0f;
+         v.a > 0.0f && v.c > 0.0f && usable(v.a) && usable(v.c);
   v.compensation = 1.0f;
   v.compensation_held = false;
   if (antialiased) {
@@ -430,7 +440,7 @@ struct GaussianGradient {
 };
 
 // `d_row` is the gradient by the splat's row; `values` are the harmonics, overwritten by their
-// gradient. POSE: also that by world to camera.
+// gradient. POSE: also that by world to camera. Every result is finite.
 template <int MODEL, bool RAW, int BANDS, bool POSE>
 LG_HD void splat_gradient(const SplatCamera& k, const SplatPose& w, const float* mean,
                           const GaussianShape& g, const SplatView& v, bool antialiased,
@@ -475,6 +485,8 @@ LG_HD void splat_gradient(const SplatCamera& k, const SplatPose& w, const float*
   }
   float d_p[3], d_m[9];
   project_shape_pullback<MODEL>(k, v.p, v.m, s, d_row[0], d_row[1], gxx, gxy, gyy, d_p, d_m);
+  for (int i = 0; i < 3; ++i) d_p[i] = finite_or_zero(d_p[i]);
+  for (int i = 0; i < 9; ++i) d_m[i] = finite_or_zero(d_m[i]);
   if (MODEL == FISHEYE) {
     for (int i = 0; i < 3; ++i) d_p[i] += d_row[9] * v.p[i] / row[9];
   } else {
@@ -504,7 +516,13 @@ LG_HD void splat_gradient(const SplatCamera& k, const SplatPose& w, const float*
   dq[3] = 2.0f * (qw * (e[3] - e[1]) + x * (e[2] + e[6]) + y * (e[5] + e[7])) -
           4.0f * z * (e[0] + e[4]);
   const float along = dq[0] * qw + dq[1] * x + dq[2] * y + dq[3] * z;
-  for (int i = 0; i < 4; ++i) out.q[i] = (dq[i] - g.q[i] * along) * g.inverse_length;
+  for (int i = 0; i < 4; ++i)
+    out.q[i] = finite_or_zero((dq[i] - g.q[i] * along) * g.inverse_length);
+  for (int i = 0; i < 3; ++i) {
+    out.mean[i] = finite_or_zero(out.mean[i]);
+    out.scale[i] = finite_or_zero(out.scale[i]);
+  }
+  out.opacity = finite_or_zero(out.opacity);
   if (!POSE) return;
   for (int i = 0; i < 3; ++i) {
     out.pose_t[i] = d_p[i];
@@ -525,6 +543,8 @@ LG_HD void splat_gradient(const SplatCamera& k, const SplatPose& w, const float*
       out.pose_t[i] += w.r[3 * i + j] * d[j];
     }
   }
+  for (int i = 0; i < 3; ++i) out.pose_t[i] = finite_or_zero(out.pose_t[i]);
+  for (int i = 0; i < 9; ++i) out.pose_r[i] = finite_or_zero(out.pose_r[i]);
 }
 
 }  // namespace lg

@@ -58,6 +58,13 @@ def project(
     """Splats (G, 12) and depths (G,); see `splatting/projection.py` for the arguments."""
     chosen = ProjectionOptions(options[0], bool(options[1]), bool(options[2]), options[3])
     k = _camera(camera)
+    # what is culled takes harmless values, so that its gradient is 0 and not NaN
+    sane = _sane(means, rotations, scales, opacities, harmonics[:, : chosen.bands**2], chosen.raw)
+    means, scales, opacities, harmonics = (
+        torch.where(sane.reshape(-1, *[1] * (t.dim() - 1)), t, torch.zeros_like(t))
+        for t in (means, scales, opacities, harmonics)
+    )
+    rotations = torch.where(sane[:, None], rotations, rotations.new_tensor([1.0, 0, 0, 0]))
     if chosen.raw:
         scales, opacities = scales.exp(), opacities.sigmoid()
     turn, shift = world_to_camera[:, :3], world_to_camera[:, 3]
@@ -65,15 +72,14 @@ def project(
     distance = (points.square().sum(1) + 1e-30).sqrt()
     fisheye = chosen.model == CameraModel.FISHEYE
     depth = distance if fisheye else points[:, 2]
-    finite = (rotations.norm(dim=1) > 0) & (distance < HUGE**0.5)
-    ok = (depth > k.near) & finite
-    # what is culled takes a harmless value, so that its gradient is 0 and not NaN
+    ok = sane & (depth > k.near) & (distance < HUGE**0.5)
     points = torch.where(ok[:, None], points, points.new_tensor([0.0, 0.0, 1.0]))
-    safe_rotation = torch.where(finite[:, None], rotations, rotations.new_tensor([1.0, 0, 0, 0]))
-    axes = turn @ rotation_from_quaternion(safe_rotation) * scales[:, None, :]
+    largest = rotations.detach().abs().amax(1, keepdim=True)  # squares of others may not fit
+    axes = turn @ rotation_from_quaternion(rotations / largest) * scales[:, None, :]
     usable = axes.isfinite().all(2).all(1)
     ok = ok & usable
     axes = torch.where(usable[:, None, None], axes, torch.zeros_like(axes))
+    points, axes = _without_overflow(points), _without_overflow(axes)
     if chosen.model in (CameraModel.PINHOLE, CameraModel.ORTHOGRAPHIC):
         screen, covariance, determinant = _affine(points, axes, k, chosen.model)
     else:
@@ -89,6 +95,26 @@ def project(
     row = torch.cat([splats, color, depth[:, None], colors], dim=1)
     row = torch.where(ok[:, None], row, torch.zeros_like(row))
     return row, torch.where(ok, depth, torch.inf).detach()
+
+
+def _sane(
+    means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, harmonics: Tensor,
+    raw: bool,
+) -> Tensor:  # fmt: skip
+    """(G,) Gaussians of finite numbers, with a rotation."""
+    with torch.no_grad():
+        if raw:
+            scales, opacities = scales.exp(), opacities.sigmoid()
+        rows = [means, rotations, scales, opacities[:, None], harmonics.flatten(1)]
+        finite = torch.cat(rows, dim=1).isfinite().all(1)
+        return finite & (rotations != 0).any(1)
+
+
+def _without_overflow(tensor: Tensor) -> Tensor:
+    """The same; entries of its gradient that are not finite count as 0."""
+    if tensor.requires_grad:
+        tensor.register_hook(lambda g: torch.where(g.isfinite(), g, torch.zeros_like(g)))
+    return tensor
 
 
 def _directions(means: Tensor, turn: Tensor, shift: Tensor, model: int) -> Tensor:
@@ -166,7 +192,8 @@ def _rows(
     one = torch.ones_like(blurred)
     safe = torch.where(sane, blurred, one)
     conic = torch.stack([high / safe, -xy / safe, wide / safe], dim=1)
-    ok = ok & (conic[:, 0] > 0) & (conic[:, 2] > 0)
+    ends = conic[:, ::2]
+    ok = ok & ((ends > 0) & (ends < HUGE)).all(1)
     if options.antialiased:
         ratio = determinant / safe
         clear = ratio > SMALLEST_COMPENSATION**2
@@ -192,7 +219,4 @@ def project_backward(
     with torch.enable_grad():
         splats, _ = project(*leaves, camera, options)  # type: ignore[arg-type]
         found = torch.autograd.grad(splats, leaves, gradient, materialize_grads=True)
-    return tuple(
-        torch.where(g.isfinite(), g, torch.zeros_like(g)) if n < 5 else g
-        for n, g in enumerate(found)
-    )
+    return tuple(torch.where(g.isfinite(), g, torch.zeros_like(g)) for g in found)

@@ -124,8 +124,9 @@ def rasterize(
             parts.append(_blend_tile(splats, values, ids[first:end].long(), tile, (width, height)))
             parts[-1][2].add_(first).masked_fill_(parts[-1][2] < first, -1)
     pixels, dtype = width * height, splats.dtype
-    seen = torch.zeros(pixels, values.shape[1], dtype=dtype, device=splats.device)
-    left = torch.ones(pixels, dtype=dtype, device=splats.device)
+    nothing = values[:0].sum()  # ties an empty picture to its splats, too
+    seen = torch.zeros(pixels, values.shape[1], dtype=dtype, device=splats.device) + nothing
+    left = torch.ones(pixels, dtype=dtype, device=splats.device) + nothing
     last = torch.full((pixels,), -1, dtype=torch.int32, device=splats.device)
     median = torch.zeros(pixels, dtype=dtype, device=splats.device)
     if parts:

@@ -18,6 +18,7 @@ LOW_PASS = 0.3  # pixels^2, added to the covariance on the screen (Kerbl et al. 
 NEAR = 0.01
 GUARD = 1.3  # times the radius of the image's corners
 LARGEST_SIDE = 2**15  # pixels
+WIDEST = 1e4  # radius on the plane z = 1
 MODELS = (
     CameraModel.PINHOLE,
     CameraModel.OPENCV,
@@ -72,26 +73,44 @@ class SplatCamera:
         for name, side in (("width", self.width), ("height", self.height)):
             if not 0 <= side <= LARGEST_SIDE:
                 raise InputError(f"{name} must be 0 to {LARGEST_SIDE} pixels; got {side}")
-        numbers = (*self.intrinsics, *self.distortion, self.limit, self.near, self.low_pass)
-        if not all(map(math.isfinite, numbers)) or min(self.intrinsics[:2]) <= 0:
-            raise InputError(
-                "intrinsics, distortion and near must be finite, focal lengths positive; got "
-                f"{self.intrinsics}"
-            )
-        if not (self.near >= 0 and self.low_pass >= 0):
-            raise InputError(f"near and low_pass must not be negative; got {self.near}")
+        self._check_numbers()
         if self.guard is None:
             object.__setattr__(self, "guard", self._default_guard())
 
+    def _check_numbers(self) -> None:
+        for name, row, count in (
+            ("intrinsics", self.intrinsics, 4),
+            ("distortion", self.distortion, 8),
+        ):
+            if len(row) != count:
+                raise InputError(f"{name} must hold {count} numbers; got {len(row)}")
+            if not all(map(math.isfinite, row)):
+                raise InputError(f"{name} must be finite; got {row}")
+        if min(self.intrinsics[:2]) <= 0:
+            raise InputError(f"focal lengths must be above 0; got {self.intrinsics[:2]}")
+        for name, value in (("near", self.near), ("low_pass", self.low_pass)):
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} must be finite and not negative; got {value}")
+        if not (math.isfinite(self.limit) and self.limit >= 0):
+            raise InputError(f"limit must be finite and not negative; got {self.limit}")
+        if self.model == CameraModel.FISHEYE and self.limit == 0:
+            raise InputError("limit must be above 0: this fisheye polynomial grows nowhere")
+        if self.guard is not None and not (math.isfinite(self.guard) and self.guard > 0):
+            raise InputError(f"guard must be finite and above 0; got {self.guard}")
+
     def _default_guard(self) -> float:
         if self.model != CameraModel.OPENCV or not self.width or not self.height:
-            return 0.0
+            return GUARD
         fx, fy, cx, cy = self.intrinsics
         x = [(edge - cx) / fx for edge in (0, self.width / 2, self.width)]
         y = [(edge - cy) / fy for edge in (0, self.height / 2, self.height)]
-        border = torch.cartesian_prod(torch.tensor(x), torch.tensor(y)).double()
+        border = torch.cartesian_prod(
+            torch.tensor(x, dtype=torch.float64), torch.tensor(y, dtype=torch.float64)
+        )
         straight = lenses.undistort_opencv(border, self.distortion, self.limit)
-        return GUARD * float(straight.norm(dim=1).amax())
+        radius = float(straight.norm(dim=1).amax())
+        # absurd cameras only: farther out than any lens is defined, see lenses.py
+        return GUARD * min(radius, WIDEST) if radius > 0 else GUARD * WIDEST
 
     @classmethod
     def from_cameras(cls, cameras: Cameras, index: int = 0, *, near: float = NEAR) -> SplatCamera:

@@ -109,7 +109,8 @@ def render_gaussians(
         screen,
     )  # fmt: skip
     color, left, _, far, median, blended, splats, _, _ = splat_render(
-        *tensors, camera.world_to_camera, background,
+        *tensors, camera.world_to_camera,
+        None if background is None else background.contiguous(),
         None if extras is None else extras.contiguous(), screen_probe, camera.numbers(),
         list(numbers),
     )  # fmt: skip

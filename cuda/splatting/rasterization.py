@@ -84,6 +84,8 @@ def rasterize_splats(
         dtype=splats.dtype if splats.dtype == torch.float64 else torch.float32,
     )
     check_shapes(("lists.starts", lists.starts, str(size["starts"])), ("lists.ids", lists.ids, "I"))
+    splats = splats.contiguous()
+    background = None if background is None else background.contiguous()
     if splats.dtype == torch.float64:
         if screen_probe is not None:
             raise InputError("screen_probe needs float32 splats; got float64")
