@@ -19,7 +19,7 @@ from typing import Any
 
 TARGET_COLD, TARGET_WARM = 10.0, 0.2  # seconds, all kernels together
 SKIPPED = 77
-PRESETS = ("full", "small")
+PRESETS = ("full", "small", "gaussians/full")  # [METHOD/]PRESET, nerf where none is named
 
 
 def main() -> int:
@@ -86,7 +86,7 @@ def timed_loads(preset: str) -> list[dict[str, Any]]:
     from lumigraph.cuda import runtime
     from lumigraph.training.config import train_config
     from lumigraph.training.method import Progress
-    from lumigraph.training.nerf import NerfMethod
+    from lumigraph.training.registry import build_method
 
     loads: list[dict[str, Any]] = []
     load = runtime.Kernel.load
@@ -108,8 +108,9 @@ def timed_loads(preset: str) -> list[dict[str, Any]]:
     torch.zeros(1, device="cuda")  # the context is no part of it
     runtime.Kernel.load = timed  # type: ignore[method-assign]
     scene = benchmark_scene(size=64, train=8, test=1)
-    config = train_config("nerf", preset, device="cuda")
-    method = NerfMethod(scene, config, torch.device("cuda"))
+    name, _, size = preset.rpartition("/")
+    config = train_config(name or "nerf", size, device="cuda")
+    method = build_method(scene, config, torch.device("cuda"))
     for step in range(6):
         method.step(Progress(step))
     camera = scene.cameras[8].to("cuda")

@@ -8,6 +8,7 @@ work in fp16 as in training, on a CPU in fp32.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,10 +18,13 @@ from torch import Tensor
 from lumigraph.cuda.compositing import composite
 from lumigraph.cuda.grid import GridLayout, grid_encode
 from lumigraph.cuda.harmonics import harmonics_encode
+from lumigraph.cuda.image_loss import image_loss
 from lumigraph.cuda.marching import MarchGrid, march_rays
 from lumigraph.cuda.mlp import mlp, mlp_weight_count
 from lumigraph.cuda.occupancy import pack_cells, sample_cells, update_cells
 from lumigraph.cuda.optimizer import adam_step_, ema_step_
+from lumigraph.cuda.optimizer_rows import adam_rows_
+from lumigraph.cuda.perturb import perturb_means_
 
 from . import inputs
 
@@ -419,6 +423,66 @@ def _optimizer_cases(size: int, gpu: bool) -> list[Case]:
     ]
 
 
+# ---- splatting's training step
+
+
+def _image_cases(size: int, gpu: bool) -> list[Case]:
+    """A square picture of `size` pixels; 1920x1080 for the largest."""
+    height, width = (1080, 1920) if size == 2**21 else (math.isqrt(size), math.isqrt(size))
+    name, kind = "L1 + SSIM", f"{width}x{height}"
+    build = functools.partial(_image_build, height, width)
+    passes = (FORWARD, "+ backward")
+    return [Case(name, p, kind, height * width, build(p != FORWARD)) for p in passes]
+
+
+def _image_build(height: int, width: int, backward: bool) -> Build:
+    def build(device: torch.device) -> Callable[[int], Tensors]:
+        pictures = [
+            _leaf(normal(height * width, 3, seed=seed).sigmoid().view(height, width, 3), device)
+            for seed in range(ROTATING + 1)
+        ]
+        target = pictures.pop().detach()
+
+        def call(turn: int) -> Tensors:
+            prediction = pictures[turn % ROTATING]
+            if not backward:
+                return (image_loss(prediction.detach(), target).loss,)
+            return torch.autograd.grad(image_loss(prediction, target).loss, prediction)
+
+        return call
+
+    return build
+
+
+def _gaussian_cases(size: int, gpu: bool) -> list[Case]:
+    def build_step(device: torch.device) -> Callable[[int], Tensors]:
+        parameter, first, second = (torch.zeros(size, 48, device=device) for _ in range(3))
+        gradient = normal(size, 48, seed=8).to(device)
+        visible = (normal(size, seed=9) > 0).to(device)
+        rates = {"learning_rate": 2.5e-3, "tail_learning_rate": 1.25e-4, "head": 3}
+
+        def call(turn: int) -> Tensors:
+            adam_rows_(parameter, gradient, first, second, step=10, visible=visible, **rates)
+            return (parameter,)
+
+        return call
+
+    def build_noise(device: torch.device) -> Callable[[int], Tensors]:
+        shapes = ((size, 3), (size, 4), (size, 3), (size,), (size, 3))
+        tensors = [normal(*shape, seed=seed).to(device) for seed, shape in enumerate(shapes)]
+
+        def call(turn: int) -> Tensors:
+            perturb_means_(*tensors, rate=1e-6)
+            return (tensors[0],)
+
+        return call
+
+    return [
+        Case("rows of harmonics", "selective step", "half visible", size, build_step),
+        Case("noise on means", "step", "Gaussians", size, build_noise),
+    ]
+
+
 _KINDS = (
     _grid_cases,
     _network_cases,
@@ -428,4 +492,6 @@ _KINDS = (
     _composite_cases,
     _occupancy_cases,
     _optimizer_cases,
+    _image_cases,
+    _gaussian_cases,
 )
