@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lumigraph.core.transforms import look_at
+from lumigraph.core.transforms import look_at, quaternion_from_rotation
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCENES = sorted(path.stem for path in (EXAMPLES / "scenes").glob("*.py"))
@@ -73,7 +73,34 @@ def llff_folder(folder: Path) -> Path:
     return folder
 
 
+def colmap_folder(folder: Path) -> Path:
+    """COLMAP's text files: one lens a picture, a few points."""
+    model = folder / "sparse" / "0"
+    model.mkdir(parents=True)
+    (folder / "images").mkdir()
+    cameras, images = [], []
+    for index, pose in enumerate(ring(9)):
+        iio.imwrite(folder / "images" / f"{index}.png", picture(index, alpha=False))
+        cameras.append(
+            f"{index + 1} SIMPLE_RADIAL {SIDE} {SIDE} {FOCAL} {SIDE / 2} {SIDE / 2} -0.05"
+        )
+        seen = np.linalg.inv(pose)
+        turn = quaternion_from_rotation(torch.from_numpy(seen[:3, :3]))
+        numbers = [*turn.tolist(), *seen[:3, 3].tolist()]
+        place = " ".join(map(str, numbers))
+        images.append(f"{index + 1} {place} {index + 1} {index}.png\n0 0 -1")
+    points = [
+        f"{n + 1} {x} {y} {z} 200 100 50 0.5 1 0 2 0"
+        for n, (x, y, z) in enumerate(np.random.default_rng(0).uniform(-1, 1, (60, 3)))
+    ]
+    for name, rows in (("cameras", cameras), ("images", images), ("points3D", points)):
+        (model / f"{name}.txt").write_text("\n".join(rows) + "\n")
+    return folder
+
+
 FOLDERS = {
+    "lego_gaussians": blender_folder,
+    "can_gaussians": colmap_folder,
     "demo": blender_folder,
     "lego": blender_folder,
     "fox": transforms_folder,
