@@ -37,7 +37,7 @@ __device__ inline void load_row(const float4* __restrict__ splats, int i, float 
 // large splats are neighbours in depth, too; else they stay together, which keeps writes together.
 template <class Sink>
 __device__ inline void for_tiles(const float4* __restrict__ splats,
-                                 const int32_t* __restrict__ order, int count, int columns,
+                                 const int64_t* __restrict__ order, int count, int columns,
                                  int rows, int apart, Sink sink) {
   const int lane = threadIdx.x & 31, thread = blockIdx.x * BLOCK + threadIdx.x;
   const int rank = apart ? lane * (int)(gridDim.x * BLOCK / 32) + thread / 32 : thread;
@@ -46,7 +46,7 @@ __device__ inline void for_tiles(const float4* __restrict__ splats,
   int id = 0;
   bool seen = rank < count;
   if (seen) {
-    id = order[rank];
+    id = (int)order[rank];
     load_row(splats, id, row);
     reach = lg::reach_of(row[5]);
     seen = row[5] > 0.0f && lg::tile_box(row, reach, columns, rows, box);
@@ -91,16 +91,18 @@ struct Counter {
 
 // Every rank writes as many pairs as were counted for it, whatever the test says the second time:
 // the rest goes to a tile behind the last, where nobody looks. A place that is not written, or
-// written by a neighbour, would hold a splat that does not exist.
+// written by a neighbour, would hold a splat that does not exist. What exceeds `capacity` is left out:
+// the host then has it all written again.
 struct Emitter {
   const int32_t* ends;
   TileKey* tiles;
   int32_t* ids;
-  int at, end_of_own, tile_count;
+  int at, end_of_own, capacity, tile_count;
   __device__ void begin(int rank, int count) {
     const bool real = rank < count;
     at = rank == 0 || !real ? 0 : ends[rank - 1];
-    end_of_own = real ? ends[rank] : 0;
+    if (at < 0) at = capacity;  // more than 2^31 pairs, which the host refuses
+    end_of_own = real ? lg::minimum(ends[rank], capacity) : 0;
   }
   __device__ void put(int place, int end_of_list, int tile, int id) {
     if (place >= end_of_list) return;
@@ -120,18 +122,18 @@ struct Emitter {
 };
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    splat_count(const float4* __restrict__ splats, const int32_t* __restrict__ order, int count,
+    splat_count(const float4* __restrict__ splats, const int64_t* __restrict__ order, int count,
                 int columns, int rows, int apart, int32_t* __restrict__ counts) {
   for_tiles(splats, order, count, columns, rows, apart, Counter{counts, 0});
 }
 LG_KERNEL(splat_count)
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    splat_emit(const float4* __restrict__ splats, const int32_t* __restrict__ order,
+    splat_emit(const float4* __restrict__ splats, const int64_t* __restrict__ order,
                const int32_t* __restrict__ ends, int count, int columns, int rows, int apart,
-               TileKey* __restrict__ tiles, int32_t* __restrict__ ids) {
+               int capacity, TileKey* __restrict__ tiles, int32_t* __restrict__ ids) {
   for_tiles(splats, order, count, columns, rows, apart,
-            Emitter{ends, tiles, ids, 0, 0, columns * rows});
+            Emitter{ends, tiles, ids, 0, 0, capacity, columns * rows});
 }
 LG_KERNEL(splat_emit)
 

@@ -44,8 +44,8 @@ class SplatImages(NamedTuple):
 
     color: Tensor
     """(H, W, 3), background included, not clamped."""
-    opacity: Tensor
-    """(H, W) in [0, 1]."""
+    transmittance: Tensor
+    """(H, W) in [0, 1]: what is left of the light from behind."""
     depth: Tensor | None
     """(H, W) sum of weight times depth; divide by opacity for the mean."""
     median_depth: Tensor | None
@@ -55,6 +55,11 @@ class SplatImages(NamedTuple):
     splats: Tensor
     """(G, 12), not differentiable: see `projection.py`; column 5 is above 0 for what the camera
     could see."""
+
+    @property
+    def opacity(self) -> Tensor:
+        """(H, W) in [0, 1]: 1 - transmittance."""
+        return 1 - self.transmittance
 
 
 def render_gaussians(
@@ -116,7 +121,7 @@ def render_gaussians(
     )  # fmt: skip
     return SplatImages(
         color,
-        1 - left,
+        left,
         far if options.depth else None,
         median if options.depth else None,
         None if extras is None else blended,
@@ -147,7 +152,7 @@ def _in_steps(
     )  # fmt: skip
     return SplatImages(
         images.color,
-        1 - images.transmittance,
+        images.transmittance,
         images.depth,
         images.median_depth,
         images.extras,

@@ -22,6 +22,7 @@ from lumigraph.cuda.runtime import kernel
 __all__ = ["TileLists", "splat_tiles"]
 
 BLOCK = 128  # threads, as in kernels/splat_tiles.cu
+ROOM_PER_SPLAT, LEAST_ROOM = 4, 2**21  # pairs
 MOST_NARROW_TILES = 32766  # 16-bit keys; one more stands for no tile
 # Ranks of a warp lie apart when pairs are written for fewer splats than this (measured on an H100:
 # 0.30 -> 0.12 ms at 100 k, but 0.16 -> 0.26 ms at 3 M).
@@ -87,31 +88,52 @@ def tiles_cpu(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple[
 def tiles_cuda(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
     count, columns, rows = len(splats), -(-width // TILE), -(-height // TILE)
     tiles, device = columns * rows, splats.device
-    starts = torch.zeros(tiles + 1, dtype=torch.int32, device=device)
-    empty = torch.empty(0, dtype=torch.int32, device=device)
     if not count or not tiles:
-        return empty, starts
+        return _no_pairs(tiles, device)
     wide = int(tiles > MOST_NARROW_TILES)
-    order = torch.sort(depths, stable=True)[1].int()
+    order = torch.sort(depths, stable=True)[1]
     counts = torch.empty(count, dtype=torch.int32, device=device)
     blocks = ((-(-count // BLOCK),), (BLOCK,))
     run = kernel("splat_tiles.cu", "splat_count", LG_WIDE=wide)
     run(*blocks, splats, order, count, columns, rows, 1, counts)
     ends = torch.cumsum(counts, 0, dtype=torch.int32)
-    pairs = int(counts.sum())  # 64 bits: the last of `ends` may have come round to a small number
-    if pairs >= 2**31:
+    # The number of pairs is known to the device alone. Pairs are written while it is on its way,
+    # into room for a usual number of them, and again in the rare case of more.
+    room = max(ROOM_PER_SPLAT * count, LEAST_ROOM)
+    emitted = _emit(splats, order, ends, (columns, rows), room)
+    pairs = int(ends[-1])
+    if pairs < 0:
         raise _too_many()
     if pairs == 0:
-        return empty, starts
-    keys = torch.empty(pairs, dtype=torch.int32 if wide else torch.int16, device=device)
-    unsorted, ids = (torch.empty(pairs, dtype=torch.int32, device=device) for _ in range(2))
+        return _no_pairs(tiles, device)
+    if pairs > room:
+        emitted = _emit(splats, order, ends, (columns, rows), pairs)
+    keys, permutation = torch.sort(emitted[0][:pairs], stable=True)
+    ids = torch.empty(pairs, dtype=torch.int32, device=device)
+    starts = torch.empty(tiles + 1, dtype=torch.int32, device=device)
+    run = kernel("splat_tiles.cu", "splat_ranges", LG_WIDE=wide)
+    run((-(-pairs // 256),), (256,), keys, permutation, emitted[1], pairs, tiles, ids, starts)
+    return ids, starts
+
+
+def _no_pairs(tiles: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    ids = torch.empty(0, dtype=torch.int32, device=device)
+    return ids, torch.zeros(tiles + 1, dtype=torch.int32, device=device)
+
+
+def _emit(
+    splats: Tensor, order: Tensor, ends: Tensor, size: tuple[int, int], room: int
+) -> tuple[Tensor, Tensor]:
+    """Tiles and splats of the first `room` pairs, in rank order."""
+    count, (columns, rows) = len(order), size
+    wide = int(columns * rows > MOST_NARROW_TILES)
+    keys = splats.new_empty(room, dtype=torch.int32 if wide else torch.int16)
+    ids = splats.new_empty(room, dtype=torch.int32)
     run = kernel("splat_tiles.cu", "splat_emit", LG_WIDE=wide)
     apart = int(count < APART_BELOW)
-    run(*blocks, splats, order, ends, count, columns, rows, apart, keys, unsorted)
-    keys, permutation = torch.sort(keys, stable=True)
-    run = kernel("splat_tiles.cu", "splat_ranges", LG_WIDE=wide)
-    run((-(-pairs // 256),), (256,), keys, permutation, unsorted, pairs, tiles, ids, starts)
-    return ids, starts
+    blocks = ((-(-count // BLOCK),), (BLOCK,))
+    run(*blocks, splats, order, ends, count, columns, rows, apart, room, keys, ids)
+    return keys, ids
 
 
 def _tiles_fake(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
