@@ -1,5 +1,5 @@
-"""Out of a run: videos, pictures and camera paths rendered to files; files of Gaussians read and
-written. Names load on first use."""
+"""Out of a run: videos, pictures and camera paths rendered to files; surfaces as meshes; files of
+Gaussians read and written. Names load on first use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lumigraph.export.mesh_export import MeshOptions, mesh
     from lumigraph.export.render_path import (
         PathOptions,
         RenderedPath,
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from lumigraph.export.video_writer import check_output, write_video
 
 _MODULE_OF = {
+    "MeshOptions": "mesh_export",
     "PathOptions": "render_path",
     "RenderedPath": "render_path",
     "WriteOptions": "splat_files",
     "camera_path": "render_path",
     "check_output": "video_writer",
+    "mesh": "mesh_export",
     "points": "splat_export",
     "read_splats": "splat_files",
     "render_cameras": "render_path",
@@ -34,11 +37,13 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "MeshOptions",
     "PathOptions",
     "RenderedPath",
     "WriteOptions",
     "camera_path",
     "check_output",
+    "mesh",
     "points",
     "read_splats",
     "render_cameras",

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
+from .parsing import UsageError
 from .terminal import Terminal, escaped
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write the Gaussians of a run, or of a file of Gaussians, for other programs."""
+    """Write the Gaussians of a run, or of a file of Gaussians, for other programs; or the surface
+    of a run, which needs more packages (pip install 'lumigraph[mesh]').
+    """
 
-    subject: tyro.conf.Positional[Literal["splats", "points"]]
-    """splats: a file of Gaussians (.ply, .splat, .spz); points: a colored point cloud (.ply)."""
+    subject: tyro.conf.Positional[Literal["splats", "points", "mesh"]]
+    """splats: a file of Gaussians (.ply, .splat, .spz); points: a colored point cloud (.ply);
+    mesh: colored triangles (.ply, .obj, .glb)."""
     run: tyro.conf.Positional[Path]
-    """Run folder, or a file of Gaussians."""
+    """Run folder; for splats and points also a file of Gaussians."""
     out: Path
     """File to write."""
     frame: Literal["capture", "scene"] = "capture"
@@ -34,6 +38,30 @@ class Arguments:
     """Gaussians below it are no points, 0 to 1."""
     max_gaussians: int = 20_000_000
     """Refuse files that say they hold more."""
+    voxel: float | None = None
+    """mesh: side of a voxel, in the unit of its frame; by default about a pixel of the pictures."""
+    resolution: int | None = None
+    """mesh: voxels along the side of the scene's bounds, instead of --voxel."""
+    truncation: float = 4.0
+    """mesh: distance from the surface up to which depths count, in voxels, 2 to 8."""
+    depth: Literal["median", "expected"] = "median"
+    """mesh: depth where half of the light is gone, or the mean depth."""
+    views: int = 200
+    """mesh: training cameras used at most."""
+    orbit: int = 0
+    """mesh: further cameras on an orbit."""
+    reach: float = 1.0
+    """mesh: how far it may reach, in multiples of the scene's bounds."""
+    components: int | None = None
+    """mesh: keep so many connected parts, the largest."""
+    least_triangles: int = 64
+    """mesh: connected parts with fewer triangles are left out."""
+    triangles: int | None = None
+    """mesh: simplify to about so many triangles."""
+    memory_budget_gib: float | None = None
+    """mesh: memory that the voxels may take; by default four fifths of what is free."""
+    device: Literal["auto", "cpu", "cuda"] | None = None
+    """mesh: where to render and fuse; by default as in training."""
     overwrite: bool = False
     """Replace a file that is there."""
     json: bool = False
@@ -42,6 +70,7 @@ class Arguments:
 
 def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     """Write and say what was written and lost."""
+    _check_options(arguments)
     return _SUBJECTS[arguments.subject](arguments, terminal)
 
 
@@ -85,8 +114,52 @@ def _points(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     }
 
 
+def _mesh(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
+    from lumigraph import export, training
+
+    shared = {field.name for field in fields(export.MeshOptions)}
+    options = export.MeshOptions(**{name: getattr(arguments, name) for name in shared})
+    opened = training.Run.open(arguments.run)
+    with terminal.frames("fusing") as progress:
+        report = export.mesh(
+            opened,
+            out=arguments.out,
+            frame=arguments.frame,
+            device=arguments.device,
+            options=options,
+            on_view=progress,
+        )
+    opened.add_timing("mesh", report.seconds)
+    terminal.say(escaped(report.line()))
+    return {"run": str(arguments.run), **report.to_dict()}
+
+
 _SUBJECTS: dict[str, Callable[[Arguments, Terminal], dict[str, Any]]] = {
     "splats": _splats,
     "points": _points,
+    "mesh": _mesh,
 }
 """Subject -> what writes it; the names stand in `Arguments.subject` as well."""
+
+_FOR_ALL = ("subject", "run", "out", "frame", "overwrite", "json")
+_GAUSSIANS = ("max_gaussians",)
+_OPTIONS = {
+    "splats": (*_FOR_ALL, *_GAUSSIANS, "degree", "spz_version", "harmonics_bits"),
+    "points": (*_FOR_ALL, *_GAUSSIANS, "least_opacity"),
+    "mesh": (
+        *_FOR_ALL, "voxel", "resolution", "truncation", "depth", "views", "orbit", "reach",
+        "components", "least_triangles", "triangles", "memory_budget_gib", "device",
+    ),
+}  # fmt: skip
+"""Subject -> the options that it takes."""
+
+
+def _check_options(arguments: Arguments) -> None:
+    """Refuse options that the subject would not heed."""
+    for field in fields(arguments):
+        if field.name in _OPTIONS[arguments.subject]:
+            continue
+        if getattr(arguments, field.name) != field.default:
+            homes = [subject for subject, names in _OPTIONS.items() if field.name in names]
+            option = "--" + field.name.replace("_", "-")
+            raise UsageError(f"{option} is for {' and '.join(homes)}, not for {arguments.subject}")
