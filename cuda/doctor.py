@@ -19,9 +19,12 @@ from .compositing import composite
 from .dispatch import backend_for, backend_override
 from .grid import GridLayout, grid_encode
 from .harmonics import harmonics_encode
+from .image_loss import image_loss
 from .marching import MarchGrid, march_rays
 from .mlp import mlp, mlp_weight_count
 from .nvrtc import nvrtc_version
+from .optimizer_rows import adam_rows_
+from .perturb import perturb_means_
 from .runtime import device_architecture
 
 OK, SLOWER, FAILED = "ok", "slower", "failed"
@@ -166,10 +169,41 @@ def _composite(device: torch.device) -> Tensor:
     return _gradients(result.color, density, color)
 
 
+def _image_loss(device: torch.device) -> Tensor:
+    prediction = _random(37, 41, 3, device=device).requires_grad_()
+    weight = _random(37, 41, device=device).sub(0.3).clamp_min(0)
+    found = image_loss(prediction, _random(37, 41, 3, device=device).square(), weight=weight)
+    (gradient,) = torch.autograd.grad(found.loss * POINTS, prediction)
+    return torch.cat([torch.stack(found).detach(), gradient.flatten()])
+
+
+def _adam_rows(device: torch.device) -> Tensor:
+    state = [_random(POINTS, 48, device=device) + i for i in range(4)]
+    adam_rows_(
+        *state,
+        step=3,
+        learning_rate=0.01,
+        tail_learning_rate=0.1,
+        head=3,
+        visible=_random(POINTS, device=device) < 0.5,
+    )
+    return torch.cat([state[0], state[2], state[3]])
+
+
+def _perturb(device: torch.device) -> Tensor:
+    means, noise = _random(POINTS, 3, device=device), _random(POINTS, 3, device=device)
+    rotations, logits = _random(POINTS, 4, device=device), _random(POINTS, device=device) - 6
+    perturb_means_(means, rotations, noise - 0.5, logits, noise, rate=0.5)
+    return means
+
+
 CHECKS: dict[str, Callable[[torch.device], Tensor]] = {
     "grid encoding": _grid,
     "network": _mlp,
     "harmonics": _harmonics,
     "ray marching": _march,
     "compositing": _composite,
+    "image loss": _image_loss,
+    "Adam over rows": _adam_rows,
+    "noise on means": _perturb,
 }

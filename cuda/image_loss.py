@@ -27,8 +27,9 @@ __all__ = ["ImageLoss", "image_loss"]
 
 THREADS, COLUMNS, SUMS = 256, 224, 4  # as in kernels/image_loss.cu
 CHANNELS = 3
-# Each block reads ten rows more than it owns: many rows a block, but blocks enough for a large GPU.
-BLOCKS, FEWEST_ROWS, MOST_ROWS = 528, 16, 64
+# Each block reads ten rows more than it owns: many rows a block, but blocks enough for a large GPU
+# (three for each of an H100's 132 multiprocessors).
+BLOCKS, FEWEST_ROWS, MOST_ROWS = 396, 16, 128
 
 Three = tuple[Tensor, Tensor, Tensor]
 
@@ -236,9 +237,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Three) -> None:
     prediction, target, weight, ctx.ssim_weight, _ = inputs
     ctx.save_for_backward(prediction, target, weight, output[2])
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # zeros for the maps would cost as much as the kernels
 
 
-def _derivative(ctx: Any, gradient: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+def _derivative(ctx: Any, gradient: Tensor | None, *others: None) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return (None,) * 5
     found = _image_loss_backward(gradient.contiguous(), *ctx.saved_tensors, ctx.ssim_weight)
     return found, None, None, None, None
 

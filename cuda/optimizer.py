@@ -74,7 +74,8 @@ def adam_step_(
     )
     if bad_count is None:
         bad_count = torch.zeros(1, dtype=torch.int32, device=param.device)
-    _check_adam((param, grad, exp_avg, exp_avg_sq), half_copy, bad_count, settings)
+    check_adam("adam_step_", (param, grad, exp_avg, exp_avg_sq), bad_count, settings)
+    _check_half(half_copy, param)
     with torch.no_grad():
         _adam_step(param, grad, exp_avg, exp_avg_sq, half_copy, bad_count, settings.to_numbers())
     return bad_count
@@ -106,33 +107,29 @@ def check_same(caller: str, tensors: list[tuple[str, Tensor]]) -> None:
             raise InputError(f"{caller}: {name} must be contiguous, it is updated in place")
 
 
-def _check_adam(
-    tensors: tuple[Tensor, ...],
-    half_copy: Tensor | None,
-    bad_count: Tensor,
-    settings: AdamSettings,
+def check_adam(
+    caller: str, tensors: tuple[Tensor, ...], bad_count: Tensor, settings: AdamSettings
 ) -> None:
+    """Refuse what no step of Adam can take; tensors: parameter, gradient and both moments."""
     names = ("param", "grad", "exp_avg", "exp_avg_sq")
-    check_same("adam_step_", list(zip(names, tensors, strict=True)))
-    if half_copy is not None and (
-        half_copy.dtype != torch.float16
-        or half_copy.shape != tensors[0].shape
-        or half_copy.device != tensors[0].device
-        or not half_copy.is_contiguous()
-    ):
-        raise InputError("half_copy must be a contiguous fp16 tensor like param")
+    check_same(caller, list(zip(names, tensors, strict=True)))
     check_shapes(("bad_count", bad_count, "1"), dtype=torch.int32, device=tensors[0].device)
-    check_settings(settings)
-
-
-def check_settings(settings: AdamSettings) -> None:
-    """Refuse numbers that no step of Adam can have."""
     if settings.step < 1:
         raise InputError(f"step counts from 1; got {settings.step}")
     if not settings.grad_scale > 0:
         raise InputError(f"grad_scale must be positive; got {settings.grad_scale}")
     if not (0 <= settings.beta1 < 1 and 0 <= settings.beta2 < 1):
         raise InputError(f"betas must lie in [0, 1); got {settings.beta1}, {settings.beta2}")
+
+
+def _check_half(half_copy: Tensor | None, param: Tensor) -> None:
+    if half_copy is not None and (
+        half_copy.dtype != torch.float16
+        or half_copy.shape != param.shape
+        or half_copy.device != param.device
+        or not half_copy.is_contiguous()
+    ):
+        raise InputError("half_copy must be a contiguous fp16 tensor like param")
 
 
 def settings_bytes(settings: AdamSettings) -> bytes:

@@ -19,8 +19,7 @@ from .build import cpu_library
 from .dispatch import operation, pointer
 from .optimizer import (
     BLOCK,
-    check_same,
-    check_settings,
+    check_adam,
     no_shapes,
     settings_bytes,
     vector_blocks,
@@ -86,10 +85,9 @@ def adam_rows_(
     if bad_count is None:
         bad_count = torch.zeros(1, dtype=torch.int32, device=param.device)
     tensors = (param, grad, exp_avg, exp_avg_sq)
-    numbers = _check(tensors, visible, bad_count, settings)
-    head = numbers if head is None else head
-    if not 0 <= head <= numbers:
-        raise InputError(f"head must lie in [0, {numbers}], the numbers of a row; got {head}")
+    check_adam("adam_rows_", tensors, bad_count, settings)
+    _check_rows(param, visible, head)
+    head = math.prod(param.shape[1:]) if head is None else head
     tail = learning_rate if tail_learning_rate is None else tail_learning_rate
     mask = visible.view(torch.uint8) if visible is not None else None
     with torch.no_grad():
@@ -97,30 +95,18 @@ def adam_rows_(
     return bad_count
 
 
-def _check(
-    tensors: tuple[Tensor, ...],
-    visible: Tensor | None,
-    bad_count: Tensor,
-    settings: AdamSettings,
-) -> int:
-    """Numbers in a row."""
-    names = ("param", "grad", "exp_avg", "exp_avg_sq")
-    check_same("adam_rows_", list(zip(names, tensors, strict=True)))
-    param = tensors[0]
+def _check_rows(param: Tensor, visible: Tensor | None, head: int | None) -> None:
     if param.dim() == 0:
         raise InputError("param must have shape (G, ...); got ()")
     if param.numel() >= 2**31:
         raise InputError(f"param must have fewer than 2^31 numbers; got {param.numel()}")
-    check_shapes(
-        ("visible", visible, str(len(param))),
-        dtype=(torch.bool, torch.uint8),
-        device=param.device,
-    )
+    size, kinds = str(len(param)), (torch.bool, torch.uint8)
+    check_shapes(("visible", visible, size), dtype=kinds, device=param.device)
     if visible is not None and not visible.is_contiguous():
         raise InputError("visible must be contiguous")
-    check_shapes(("bad_count", bad_count, "1"), dtype=torch.int32, device=param.device)
-    check_settings(settings)
-    return math.prod(param.shape[1:])
+    numbers = math.prod(param.shape[1:])
+    if head is not None and not 0 <= head <= numbers:
+        raise InputError(f"head must lie in [0, {numbers}], the numbers of a row; got {head}")
 
 
 def _rows_reference(

@@ -51,8 +51,8 @@ LG_HD Similarity similarity(float t, float b, float bb, float squares) {
 // Gradient of |b|: 0 at 0 and for NaN, as in the twin.
 LG_HD float sign(float b) { return b > 0.0f ? 1.0f : b < 0.0f ? -1.0f : 0.0f; }
 
-// From sums over the picture of w |b|, w b^2, w SSIM and w (each pixel once) to l1, ssim and squared
-// error in `values`, and the loss.
+// From sums over the picture of w |b|, w b^2, w SSIM and w (each pixel once) to l1, ssim and
+// squared error in `values`, and the loss.
 template <typename Real>
 LG_HD float finish_loss(const Real* sums, float ssim_weight, int64_t pixels, float* values) {
   const Real total = sums[3] * CHANNELS, count = (Real)(pixels > 0 ? pixels : 1) * CHANNELS;

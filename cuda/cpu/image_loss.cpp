@@ -1,9 +1,9 @@
 // L1 and structural dissimilarity on the CPU. A thread takes whole rows of the picture, H rows of
 // 3 W numbers: first the window along the columns, from eleven rows into row buffers in the first
 // cache, then along the row, where the taps lie three numbers apart. Nothing of the picture's size
-// is kept but the three maps that the gradient needs. Sums are formed by row, then over the rows in
-// order: the same for any number of threads. Limited by arithmetic: about 100 multiply-adds forward,
-// 70 backward for each number.
+// is kept but the three maps that the gradient needs. Sums are formed by row, then over the rows
+// in order: the same for any number of threads. Limited by arithmetic: about 100 multiply-adds
+// forward, 70 backward for each number.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -105,7 +105,8 @@ template <bool KEEP>
 double add_similarity(int64_t width, Buffers& columns, const float* __restrict__ w,
                       float* const* maps) {
   const float *t = columns[0], *b = columns[1], *bb = columns[2], *squares = columns[3];
-  float *__restrict__ first = maps[0], *__restrict__ second = maps[1], *__restrict__ third = maps[2];
+  float *__restrict__ first = maps[0], *__restrict__ second = maps[1];
+  float* __restrict__ third = maps[2];
   float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < width; ++i) {

@@ -458,11 +458,11 @@ def _gaussian_cases(size: int, gpu: bool) -> list[Case]:
     def build_step(device: torch.device) -> Callable[[int], Tensors]:
         parameter, first, second = (torch.zeros(size, 48, device=device) for _ in range(3))
         gradient = normal(size, 48, seed=8).to(device)
-        visible = (normal(size, seed=9) > 0).to(device)
-        rates = {"learning_rate": 2.5e-3, "tail_learning_rate": 1.25e-4, "head": 3}
+        seen = (normal(size, seed=9) > 0).to(device)
 
         def call(turn: int) -> Tensors:
-            adam_rows_(parameter, gradient, first, second, step=10, visible=visible, **rates)
+            moments = (first, second)
+            adam_rows_(parameter, gradient, *moments, step=10, learning_rate=1e-3, visible=seen)
             return (parameter,)
 
         return call
