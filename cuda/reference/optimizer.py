@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class AdamSettings:
 
     def to_numbers(self) -> list[float]:
         """The fields in order, as an operation's argument."""
-        return [float(number) for number in astuple(self)]
+        return [float(number) for number in vars(self).values()]  # astuple copies deeply
 
     @classmethod
     def from_numbers(cls, numbers: Sequence[float]) -> AdamSettings:
