@@ -88,12 +88,12 @@ class SplatRenderer:
             raise Cancelled
         gaussians = field.gaussians_at(time)
         camera = self.camera(cameras)
-        fixed = isinstance(self.background, Tensor)
+        fixed = self.background if isinstance(self.background, Tensor) else None
         images = render_gaussians(
             *gaussians,
             camera,
             options=SplatOptions(raw=True, antialiased=self.antialiased, depth=True),
-            background=self.background if fixed else None,
+            background=fixed,
             extras=facing_axes(gaussians, camera) if normals else None,
         )
         return self._frame(images, camera, cameras)

@@ -130,10 +130,10 @@ def adam_rows_(
         (slice(head), settings.learning_rate),
         (slice(head, None), tail_learning_rate),
     ):
-        parts = [t[chosen, columns] for t in rows]
+        value, slope, first, second = (t[chosen, columns] for t in rows)
         own = replace(settings, learning_rate=rate)
-        adam_step_(*parts, own, bad_count=bad_count)
-        for whole, part in zip((rows[0], *rows[2:]), (parts[0], *parts[2:]), strict=True):
+        adam_step_(value, slope, first, second, own, bad_count=bad_count)
+        for whole, part in ((rows[0], value), (rows[2], first), (rows[3], second)):
             whole[chosen, columns] = part
     if settings.zero_grad:
         grad.zero_()

@@ -196,8 +196,10 @@ def project_backward_reference(
     gradient: Tensor, splats: Tensor, tensors: list[Tensor], camera: list[float],
     options: list[int], wants_pose: bool,
 ) -> Six:  # fmt: skip
-    found = reference.project_backward(gradient, tensors, camera, options)
-    return (*found[:5], found[5] if wants_pose else found[5].new_empty(0))
+    *by_gaussians, pose = reference.project_backward(gradient, tensors, camera, options)
+    means, rotations, scales, opacities, harmonics = by_gaussians
+    pose = pose if wants_pose else pose.new_empty(0)
+    return means, rotations, scales, opacities, harmonics, pose
 
 
 def project_backward_cpu(
