@@ -105,7 +105,7 @@ struct Emitter {
     end_of_own = real ? lg::minimum(ends[rank], capacity) : 0;
   }
   __device__ void put(int place, int end_of_list, int tile, int id) {
-    if (place >= end_of_list) return;
+    if (place < 0 || place >= end_of_list) return;  // below 0: counted beyond 2^31, refused, too
     tiles[place] = (TileKey)tile;
     ids[place] = id;
   }

@@ -113,7 +113,9 @@ def _sane(
 def _without_overflow(tensor: Tensor) -> Tensor:
     """The same; entries of its gradient that are not finite count as 0."""
     if tensor.requires_grad:
-        tensor.register_hook(lambda g: torch.where(g.isfinite(), g, torch.zeros_like(g)))
+        tensor.register_hook(
+            lambda g: None if g is None else torch.where(g.isfinite(), g, torch.zeros_like(g))
+        )
     return tensor
 
 
@@ -217,6 +219,7 @@ def project_backward(
     """Gradients by the six tensors of `project`, from that by its splats."""
     leaves = [tensor.detach().requires_grad_() for tensor in tensors]
     with torch.enable_grad():
-        splats, _ = project(*leaves, camera, options)  # type: ignore[arg-type]
+        m, r, s, o, h, pose = leaves
+        splats, _ = project(m, r, s, o, h, pose, camera, options)
         found = torch.autograd.grad(splats, leaves, gradient, materialize_grads=True)
     return tuple(torch.where(g.isfinite(), g, torch.zeros_like(g)) for g in found)

@@ -97,12 +97,13 @@ def tiles_cuda(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple
     run = kernel("splat_tiles.cu", "splat_count", LG_WIDE=wide)
     run(*blocks, splats, order, count, columns, rows, 1, counts)
     ends = torch.cumsum(counts, 0, dtype=torch.int32)
+    total = counts.sum()  # 64 bits: the last of `ends` may have come round to a small number
     # The number of pairs is known to the device alone. Pairs are written while it is on its way,
     # into room for a usual number of them, and again in the rare case of more.
     room = max(ROOM_PER_SPLAT * count, LEAST_ROOM)
     emitted = _emit(splats, order, ends, (columns, rows), room)
-    pairs = int(ends[-1])
-    if pairs < 0:
+    pairs = int(total)
+    if pairs >= 2**31:
         raise _too_many()
     if pairs == 0:
         return _no_pairs(tiles, device)
