@@ -73,7 +73,8 @@ def rasterize_splats(
         Differentiable by splats (columns 0 to 9), extras and background, but for the median.
 
     Raises:
-        InputError: shapes that do not fit, or a probe with float64, which takes the plain twin.
+        InputError: shapes that do not fit, or a probe together with float64, which takes the plain
+            twin, or with more than 16 extras, which take several passes.
     """
     size = {"starts": tile_count(width, height) + 1}
     check_shapes(
@@ -92,6 +93,8 @@ def rasterize_splats(
         found = reference.rasterize(splats, extras, background, *lists, width, height, depth)
         return _images(found, depth, found[5] if extras is not None else None)
     chunks = [None] if extras is None else list(extras.split(MOST_EXTRAS, dim=1))
+    if screen_probe is not None and extras is not None and len(chunks) > 1:
+        raise InputError(f"screen_probe takes at most {MOST_EXTRAS} extras; got {extras.shape[1]}")
     first = chunks[0].contiguous() if chunks[0] is not None else None
     found = _raster(splats, first, background, screen_probe, *lists, width, height, depth)
     blended = [found[5]]

@@ -187,40 +187,45 @@ class Pixels(NamedTuple):
     """(P, D)."""
     transmittance: Tensor
     """(P,)."""
-    undecided: Tensor
-    """(P,) bool: a threshold is so near that two right answers exist."""
-    alphas: Tensor
-    """(G, P), 0 where left out."""
+    median: Tensor
+    """(P,) depth of what takes the transmittance below one half, else 0."""
+    sure: Tensor
+    """(P,) bool: no threshold is so near that two right answers exist."""
 
 
 def dense_blend(
     rows: Tensor, depths: Tensor, values: Tensor, size: tuple[int, int], *, band: float = 1e-4
 ) -> Pixels:
-    """Every splat at every pixel, near to far. `rows` (G, 6): x y a b c opacity; infinitely deep
-    ones are left out."""
+    """Every splat at every pixel, near to far.
+
+    `rows` are x y a b c opacity of splats (G, 6), or of splats and pixels (G, P, 6), whose gradient
+    then tells pixels apart. Splats of infinite depth are left out.
+    """
     width, height = size
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    x, y = x.flatten().to(rows) + 0.5, y.flatten().to(rows) + 0.5
+    x = (torch.arange(width).to(rows) + 0.5).repeat(height)
+    y = (torch.arange(height).to(rows) + 0.5).repeat_interleave(width)
     left, total = torch.ones_like(x), values.new_zeros(len(x), values.shape[1])
-    open_, undecided = torch.ones_like(x, dtype=torch.bool), torch.zeros_like(x, dtype=torch.bool)
-    alphas = torch.zeros(len(rows), len(x)).to(rows)
+    running, sure = torch.ones_like(x, dtype=torch.bool), torch.ones_like(x, dtype=torch.bool)
+    median = torch.zeros_like(x)
     for i in torch.sort(depths, stable=True)[1].tolist():
         if not bool(depths[i] < torch.inf):
             break
-        dx, dy = rows[i, 0] - x, rows[i, 1] - y
-        sigma = (rows[i, 2] * dx * dx + rows[i, 4] * dy * dy) / 2 + rows[i, 3] * dx * dy
-        alpha = (rows[i, 5] * torch.exp(-sigma)).clamp(max=0.999)
-        undecided |= open_ & ((255 * alpha - 1).abs() < band)
+        u, v, a, b, c, opacity = rows[i].unbind(-1)
+        dx, dy = u - x, v - y
+        alpha = opacity * torch.exp(-(a * dx * dx + c * dy * dy) / 2 - b * dx * dy)
+        alpha = alpha.clamp(max=0.999)
+        sure &= ~running | ((255 * alpha - 1).abs() > band)
         alpha = torch.where(alpha >= 1 / 255, alpha, torch.zeros_like(alpha))
-        alphas[i] = alpha
         after = left * (1 - alpha)
-        undecided |= open_ & ((1e4 * after - 1).abs() < 10 * band)
-        undecided |= open_ & ((2 * after - 1).abs() < band)  # of the median depth
-        open_ = open_ & ((after > 1e-4) | (alpha == 0))
-        alpha = torch.where(open_, alpha, torch.zeros_like(alpha))
+        sure &= ~running | ((1e4 * after - 1).abs() > 10 * band)
+        sure &= ~running | ((2 * after - 1).abs() > band)
+        running = running & ((after > 1e-4) | (alpha == 0))
+        alpha = torch.where(running, alpha, torch.zeros_like(alpha))
         total = total + (left * alpha)[:, None] * values[i]
-        left = left * (1 - alpha)
-    return Pixels(total, left, undecided, alphas)
+        after = left * (1 - alpha)
+        median = torch.where((left > 0.5) & (after <= 0.5), depths[i], median)
+        left = after
+    return Pixels(total, left, median, sure)
 
 
 # ---- comparing
