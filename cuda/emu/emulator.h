@@ -246,6 +246,14 @@ static inline unsigned __ballot_sync(unsigned mask, int predicate) {
   emu::wait(barrier, needed);
   return votes;
 }
+template <class T> unsigned __match_any_sync(unsigned mask, T value) {
+  unsigned same = 0;
+  for (int lane = 0; lane < 32; ++lane) {
+    const T other = __shfl_sync(mask, value, lane);
+    same |= (unsigned)(other == value) << lane;
+  }
+  return same & mask;
+}
 static inline int __any_sync(unsigned mask, int predicate) {
   return __ballot_sync(mask, predicate) != 0;
 }

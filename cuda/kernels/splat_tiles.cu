@@ -1,8 +1,8 @@
 // For each tile of 16x16 pixels the list of splats that reach it, front to back.
 //
 // Splats come sorted by depth (`order`: rank -> splat). `splat_count` counts the tiles of each,
-// `splat_emit` writes pairs (tile, splat) in rank order, a stable sort by tile follows on the host,
-// `splat_ranges` finds where each tile's list begins. One thread = one rank; a box of more than
+// `splat_scan` adds up, `splat_emit` writes pairs (tile, splat) in rank order, which a stable sort by
+// tile rearranges (radix_sort.cu), `splat_ranges` finds where each tile's list begins. One thread = one rank; a box of more than
 // LARGE tiles is shared among the lanes of its warp, since one lane with a thousand tiles would hold
 // up the other 31. Expected: 2^10 to 2^23 splats of 4 tiles on average. Limited by the exact test,
 // 48 bytes of random reads a splat, and the writing of pairs.
@@ -37,7 +37,7 @@ __device__ inline void load_row(const float4* __restrict__ splats, int i, float 
 // large splats are neighbours in depth, too; else they stay together, which keeps writes together.
 template <class Sink>
 __device__ inline void for_tiles(const float4* __restrict__ splats,
-                                 const int64_t* __restrict__ order, int count, int columns,
+                                 const int32_t* __restrict__ order, int count, int columns,
                                  int rows, int apart, Sink sink) {
   const int lane = threadIdx.x & 31, thread = blockIdx.x * BLOCK + threadIdx.x;
   const int rank = apart ? lane * (int)(gridDim.x * BLOCK / 32) + thread / 32 : thread;
@@ -46,7 +46,7 @@ __device__ inline void for_tiles(const float4* __restrict__ splats,
   int id = 0;
   bool seen = rank < count;
   if (seen) {
-    id = (int)order[rank];
+    id = order[rank];
     load_row(splats, id, row);
     reach = lg::reach_of(row[5]);
     seen = row[5] > 0.0f && lg::tile_box(row, reach, columns, rows, box);
@@ -89,6 +89,71 @@ struct Counter {
   }
 };
 
+// Running sums of counts: `ends[k]` is the sum up to and including k, at most 2^31 - 1; `total` is the
+// sum of all. One pass with decoupled look-back, as in radix_sort.cu: a block takes the next 4096
+// counts. `table` (blocks) and `ticket` are zero at the start.
+constexpr int SCAN_BLOCK = 256, SCAN_ITEMS = 16;
+constexpr uint64_t OF_BLOCK = 1ull << 62, OF_ALL_BEFORE = 2ull << 62, VALUE = OF_BLOCK - 1;
+
+__device__ inline uint64_t look_back(volatile uint64_t* table, int block, uint64_t own) {
+  uint64_t before = 0;
+  table[block] = own | (block ? OF_BLOCK : OF_ALL_BEFORE);
+  for (int b = block - 1; b >= 0;) {
+    const uint64_t word = table[b];
+    if (word < OF_BLOCK) continue;
+    before += word & VALUE;
+    if (word >= OF_ALL_BEFORE) break;
+    --b;
+  }
+  if (block) table[block] = (before + own) | OF_ALL_BEFORE;
+  return before;
+}
+
+extern "C" __global__ void __launch_bounds__(SCAN_BLOCK)
+    splat_scan(const int32_t* __restrict__ counts, int count, uint64_t* __restrict__ table,
+               int32_t* __restrict__ ticket, int32_t* __restrict__ ends,
+               int64_t* __restrict__ total) {
+  __shared__ int shared_block;
+  __shared__ uint64_t warp_sums[SCAN_BLOCK / 32], shared_before;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+  if (threadIdx.x == 0) shared_block = atomicAdd(ticket, 1);
+  __syncthreads();
+  const int block = shared_block;
+  const int first = block * SCAN_BLOCK * SCAN_ITEMS + threadIdx.x * SCAN_ITEMS;
+  int32_t own[SCAN_ITEMS];
+  uint64_t sum = 0;
+#pragma unroll
+  for (int j = 0; j < SCAN_ITEMS; ++j) {
+    own[j] = first + j < count ? counts[first + j] : 0;
+    sum += own[j];
+  }
+  uint64_t up_to = sum;  // over the lanes up to this one
+  for (int step = 1; step < 32; step *= 2) {
+    const uint64_t other = __shfl_up_sync(WARP, up_to, step);
+    if (lane >= step) up_to += other;
+  }
+  if (lane == 31) warp_sums[warp] = up_to;
+  __syncthreads();
+  uint64_t before = up_to - sum, of_block = 0;
+  for (int w = 0; w < SCAN_BLOCK / 32; ++w) {
+    if (w < warp) before += warp_sums[w];
+    of_block += warp_sums[w];
+  }
+  if (threadIdx.x == 0) {
+    shared_before = look_back(table, block, of_block);
+    if ((block + 1) * SCAN_BLOCK * SCAN_ITEMS >= count)
+      *total = (int64_t)(shared_before + of_block);
+  }
+  __syncthreads();
+  before += shared_before;
+#pragma unroll
+  for (int j = 0; j < SCAN_ITEMS; ++j) {
+    before += own[j];
+    if (first + j < count) ends[first + j] = before < 0x7fffffffull ? (int32_t)before : 0x7fffffff;
+  }
+}
+LG_KERNEL(splat_scan)
+
 // Every rank writes as many pairs as were counted for it, whatever the test says the second time:
 // the rest goes to a tile behind the last, where nobody looks. A place that is not written, or
 // written by a neighbour, would hold a splat that does not exist. What exceeds `capacity` is left out:
@@ -101,7 +166,6 @@ struct Emitter {
   __device__ void begin(int rank, int count) {
     const bool real = rank < count;
     at = rank == 0 || !real ? 0 : ends[rank - 1];
-    if (at < 0) at = capacity;  // more than 2^31 pairs, which the host refuses
     end_of_own = real ? lg::minimum(ends[rank], capacity) : 0;
   }
   __device__ void put(int place, int end_of_list, int tile, int id) {
@@ -122,14 +186,14 @@ struct Emitter {
 };
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    splat_count(const float4* __restrict__ splats, const int64_t* __restrict__ order, int count,
+    splat_count(const float4* __restrict__ splats, const int32_t* __restrict__ order, int count,
                 int columns, int rows, int apart, int32_t* __restrict__ counts) {
   for_tiles(splats, order, count, columns, rows, apart, Counter{counts, 0});
 }
 LG_KERNEL(splat_count)
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    splat_emit(const float4* __restrict__ splats, const int64_t* __restrict__ order,
+    splat_emit(const float4* __restrict__ splats, const int32_t* __restrict__ order,
                const int32_t* __restrict__ ends, int count, int columns, int rows, int apart,
                int capacity, TileKey* __restrict__ tiles, int32_t* __restrict__ ids) {
   for_tiles(splats, order, count, columns, rows, apart,
@@ -137,17 +201,14 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 }
 LG_KERNEL(splat_emit)
 
-// From sorted tiles and the permutation that sorted them: the splats in that order, and the first
-// place of every tile's list (`starts` has one more entry than there are tiles). Pairs of the tile
-// behind the last, see Emitter, come after all lists.
+// From the sorted tiles of all pairs the first place of every tile's list (`starts` has one more entry
+// than there are tiles). Pairs of the tile behind the last, see Emitter, come after all lists.
 extern "C" __global__ void __launch_bounds__(256)
-    splat_ranges(const TileKey* __restrict__ tiles, const int64_t* __restrict__ permutation,
-                 const int32_t* __restrict__ unsorted, int pairs, int tile_count,
-                 int32_t* __restrict__ ids, int32_t* __restrict__ starts) {
+    splat_ranges(const TileKey* __restrict__ tiles, int pairs, int tile_count,
+                 int32_t* __restrict__ starts) {
   const int k = blockIdx.x * 256 + threadIdx.x;
   if (k >= pairs) return;
   const int tile = tiles[k], before = k ? tiles[k - 1] : -1;
-  ids[k] = unsorted[permutation[k]];
   for (int t = before + 1; t <= tile; ++t) starts[t] = k;
   if (k == pairs - 1)
     for (int t = tile + 1; t <= tile_count; ++t) starts[t] = pairs;

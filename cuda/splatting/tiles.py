@@ -19,9 +19,13 @@ from lumigraph.cuda.reference import splat_raster as reference
 from lumigraph.cuda.reference.splat_raster import TILE
 from lumigraph.cuda.runtime import kernel
 
+from .radix_sort import MOST_KEYS, radix_sort, scratch_size
+
 __all__ = ["TileLists", "splat_tiles"]
 
 BLOCK = 128  # threads, as in kernels/splat_tiles.cu
+SCAN_BLOCK, SCAN_COUNTS = 256, 4096  # threads, and counts of a block of splat_scan
+DEPTH_BITS = 32
 ROOM_PER_SPLAT, LEAST_ROOM = 4, 2**21  # pairs
 MOST_NARROW_TILES = 32766  # 16-bit keys; one more stands for no tile
 # Ranks of a warp lie apart when pairs are written for fewer splats than this (measured on an H100:
@@ -51,7 +55,7 @@ def splat_tiles(splats: Tensor, depths: Tensor, width: int, height: int) -> Tile
         width, height: of the image, in pixels.
 
     Raises:
-        InputError: shapes that do not fit, or more than 2^31 - 1 pairs.
+        InputError: shapes that do not fit, or more pairs than 2^31 - 1 (GPU: 2^30 - 1).
     """
     check_shapes(("splats", splats, "G 12"), ("depths", depths, "G"))
     operate = reference.tiles if splats.dtype == torch.float64 else _tiles
@@ -62,8 +66,8 @@ def splat_tiles(splats: Tensor, depths: Tensor, width: int, height: int) -> Tile
 
 def _too_many() -> InputError:
     return InputError(
-        "the picture needs more than 2^31 pairs of tile and Gaussian; use a smaller image, fewer "
-        "or smaller Gaussians"
+        "the picture needs more pairs of tile and Gaussian than can be counted; use a smaller "
+        "image, fewer or smaller Gaussians"
     )
 
 
@@ -90,31 +94,46 @@ def tiles_cuda(splats: Tensor, depths: Tensor, width: int, height: int) -> tuple
     tiles, device = columns * rows, splats.device
     if not count or not tiles:
         return _no_pairs(tiles, device)
-    wide = int(tiles > MOST_NARROW_TILES)
-    order = torch.sort(depths, stable=True)[1]
-    counts = torch.empty(count, dtype=torch.int32, device=device)
-    blocks = ((-(-count // BLOCK),), (BLOCK,))
-    run = kernel("splat_tiles.cu", "splat_count", LG_WIDE=wide)
-    run(*blocks, splats, order, count, columns, rows, 1, counts)
-    ends = torch.cumsum(counts, 0, dtype=torch.int32)
-    total = counts.sum()  # 64 bits: the last of `ends` may have come round to a small number
+    ends, total, order = _ends(splats, depths.contiguous(), (columns, rows))
     # The number of pairs is known to the device alone. Pairs are written while it is on its way,
     # into room for a usual number of them, and again in the rare case of more.
     room = max(ROOM_PER_SPLAT * count, LEAST_ROOM)
-    emitted = _emit(splats, order, ends, (columns, rows), room)
+    keys, unsorted = _emit(splats, order, ends, (columns, rows), room)
     pairs = int(total)
-    if pairs >= 2**31:
+    if pairs > MOST_KEYS:
         raise _too_many()
     if pairs == 0:
         return _no_pairs(tiles, device)
     if pairs > room:
-        emitted = _emit(splats, order, ends, (columns, rows), pairs)
-    keys, permutation = torch.sort(emitted[0][:pairs], stable=True)
-    ids = torch.empty(pairs, dtype=torch.int32, device=device)
+        keys, unsorted = _emit(splats, order, ends, (columns, rows), pairs)
+    keys, ids = radix_sort(keys[:pairs], unsorted[:pairs], bits=tiles.bit_length())
     starts = torch.empty(tiles + 1, dtype=torch.int32, device=device)
-    run = kernel("splat_tiles.cu", "splat_ranges", LG_WIDE=wide)
-    run((-(-pairs // 256),), (256,), keys, permutation, emitted[1], pairs, tiles, ids, starts)
+    run = kernel("splat_tiles.cu", "splat_ranges", LG_WIDE=_is_wide(tiles))
+    run((-(-pairs // 256),), (256,), keys, pairs, tiles, starts)
     return ids, starts
+
+
+def _is_wide(tiles: int) -> int:
+    return int(tiles > MOST_NARROW_TILES)
+
+
+def _ends(splats: Tensor, depths: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """For each rank the number of pairs up to its own, their total, and the splats by rank."""
+    count, (columns, rows) = len(splats), size
+    blocks = -(-count // SCAN_COUNTS)
+    # look-back table of 64-bit words, ticket, then the sort's
+    scratch = torch.zeros(
+        2 * blocks + 1 + scratch_size(count, DEPTH_BITS), dtype=torch.int32, device=splats.device
+    )
+    table, ticket = scratch, scratch[2 * blocks :]
+    order = radix_sort(depths, None, bits=DEPTH_BITS, keep_keys=False, scratch=ticket[1:])[1]
+    counts, ends = (splats.new_empty(count, dtype=torch.int32) for _ in range(2))
+    total = splats.new_empty(1, dtype=torch.int64)
+    run = kernel("splat_tiles.cu", "splat_count", LG_WIDE=_is_wide(columns * rows))
+    run((-(-count // BLOCK),), (BLOCK,), splats, order, count, columns, rows, 1, counts)
+    run = kernel("splat_tiles.cu", "splat_scan", LG_WIDE=_is_wide(columns * rows))
+    run((blocks,), (SCAN_BLOCK,), counts, count, table, ticket, ends, total)
+    return ends, total, order
 
 
 def _no_pairs(tiles: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -127,7 +146,7 @@ def _emit(
 ) -> tuple[Tensor, Tensor]:
     """Tiles and splats of the first `room` pairs, in rank order."""
     count, (columns, rows) = len(order), size
-    wide = int(columns * rows > MOST_NARROW_TILES)
+    wide = _is_wide(columns * rows)
     keys = splats.new_empty(room, dtype=torch.int32 if wide else torch.int16)
     ids = splats.new_empty(room, dtype=torch.int32)
     run = kernel("splat_tiles.cu", "splat_emit", LG_WIDE=wide)
