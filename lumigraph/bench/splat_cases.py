@@ -271,7 +271,7 @@ def loss_call(width: int, height: int, device: torch.device) -> Call:
 
 def adam_call(gaussians: GaussianInputs, *, visible_share: float = 1.0) -> Call:
     """Adam over the 59 numbers of every Gaussian; below 1 of the visible ones alone."""
-    parameters = list(gaussians.raw())
+    parameters = [tensor.clone() for tensor in gaussians.raw()]
     gradients = [1e-3 * tensor for tensor in parameters]
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
     bad_count = torch.zeros(1, dtype=torch.int32, device=parameters[0].device)
