@@ -165,11 +165,12 @@ struct Emitter {
   int at, end_of_own, capacity, tile_count;
   __device__ void begin(int rank, int count) {
     const bool real = rank < count;
-    at = rank == 0 || !real ? 0 : ends[rank - 1];
+    // no farther than the end: counting on from 2^31 - 1, where `ends` stops, would come round
+    at = rank == 0 || !real ? 0 : lg::minimum(ends[rank - 1], capacity);
     end_of_own = real ? lg::minimum(ends[rank], capacity) : 0;
   }
   __device__ void put(int place, int end_of_list, int tile, int id) {
-    if (place < 0 || place >= end_of_list) return;  // below 0: counted beyond 2^31, refused, too
+    if (place >= end_of_list) return;
     tiles[place] = (TileKey)tile;
     ids[place] = id;
   }
