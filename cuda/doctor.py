@@ -26,6 +26,7 @@ from .nvrtc import nvrtc_version
 from .optimizer_rows import adam_rows_
 from .perturb import perturb_means_
 from .runtime import device_architecture
+from .splatting import SplatCamera, SplatOptions, render_gaussians
 
 OK, SLOWER, FAILED = "ok", "slower", "failed"
 TOLERANCE_CPU, TOLERANCE_GPU = 1e-4, 2e-2  # relative; a GPU computes networks in half precision
@@ -197,12 +198,32 @@ def _perturb(device: torch.device) -> Tensor:
     return means
 
 
+def _splatting(device: torch.device) -> Tensor:
+    """A picture with depth, and gradients by the Gaussians and the pose."""
+    pose = torch.eye(4, device=device)[:3].requires_grad_()
+    camera = SplatCamera(pose, (40.0, 40.0, 25.0, 20.0), 50, 40)
+    shift = torch.tensor([-0.5, -0.5, 1.5], device=device)
+    gaussians = (
+        _random(POINTS, 3, device=device) + shift,
+        _random(POINTS, 4, device=device) + 0.1,
+        _random(POINTS, 3, device=device) - 3.5,
+        4 * _random(POINTS, device=device) - 2,
+        _random(POINTS, 16, 3, device=device) - 0.4,
+    )
+    leaves = [tensor.requires_grad_() for tensor in gaussians]
+    images = render_gaussians(*leaves, camera, SplatOptions(depth=True))
+    assert images.depth is not None
+    picture = torch.cat([images.color, images.depth[..., None], images.opacity[..., None]], dim=2)
+    return _gradients(picture, *leaves, pose)
+
+
 CHECKS: dict[str, Callable[[torch.device], Tensor]] = {
     "grid encoding": _grid,
     "network": _mlp,
     "harmonics": _harmonics,
     "ray marching": _march,
     "compositing": _composite,
+    "splatting": _splatting,
     "image loss": _image_loss,
     "Adam over rows": _adam_rows,
     "noise on means": _perturb,
