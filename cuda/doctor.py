@@ -203,18 +203,16 @@ def _splatting(device: torch.device) -> Tensor:
     pose = torch.eye(4, device=device)[:3].requires_grad_()
     camera = SplatCamera(pose, (40.0, 40.0, 25.0, 20.0), 50, 40)
     shift = torch.tensor([-0.5, -0.5, 1.5], device=device)
-    gaussians = (
-        _random(POINTS, 3, device=device) + shift,
-        _random(POINTS, 4, device=device) + 0.1,
-        _random(POINTS, 3, device=device) - 3.5,
-        4 * _random(POINTS, device=device) - 2,
-        _random(POINTS, 16, 3, device=device) - 0.4,
-    )
-    leaves = [tensor.requires_grad_() for tensor in gaussians]
-    images = render_gaussians(*leaves, camera, SplatOptions(depth=True))
+    means = (_random(POINTS, 3, device=device) + shift).requires_grad_()
+    rotations = (_random(POINTS, 4, device=device) + 0.1).requires_grad_()
+    scales = (_random(POINTS, 3, device=device) - 3.5).requires_grad_()
+    opacities = (4 * _random(POINTS, device=device) - 2).requires_grad_()
+    harmonics = (_random(POINTS, 16, 3, device=device) - 0.4).requires_grad_()
+    options = SplatOptions(depth=True)
+    images = render_gaussians(means, rotations, scales, opacities, harmonics, camera, options)
     assert images.depth is not None
     picture = torch.cat([images.color, images.depth[..., None], images.opacity[..., None]], dim=2)
-    return _gradients(picture, *leaves, pose)
+    return _gradients(picture, means, rotations, scales, opacities, harmonics, pose)
 
 
 CHECKS: dict[str, Callable[[torch.device], Tensor]] = {
