@@ -157,10 +157,15 @@ def _kernel(file: str, name: str, defines: tuple[str, ...]) -> Kernel:
     return Kernel(file, name, defines)
 
 
+@functools.cache
+def _specialised(file: str, name: str, constants: tuple[tuple[str, int], ...]) -> Kernel:
+    return _kernel(file, name, tuple(f"-D{key}={value}" for key, value in sorted(constants)))
+
+
 def kernel(file: str, name: str, **defines: int) -> Kernel:
     """The kernel `name` of `cuda/kernels/<file>`, specialised by `-D` constants.
 
     Example:
         kernel("grid.cu", "grid_forward", LG_LEVELS=16)((blocks,), (128,), x, table, out, len(x))
     """
-    return _kernel(file, name, tuple(f"-D{key}={defines[key]}" for key in sorted(defines)))
+    return _specialised(file, name, tuple(defines.items()))

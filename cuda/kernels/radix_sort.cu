@@ -3,12 +3,13 @@
 //
 // `radix_histogram` counts the digits of all passes at once. `radix_pass`: a block takes the next tile
 // of keys, ranks them by digit, publishes its counts and adds up those of the tiles before it as they
-// appear (decoupled look-back), then writes every key to its place. Tiles are handed out by a counter,
+// appear (decoupled look-back), then sorts its keys in shared memory and writes them to their places
+// in runs of neighbours. Tiles are handed out by a counter,
 // so that all tiles before a waiting one are being worked on. Each warp owns a run of neighbouring
 // keys and ranks them 32 at a time, in order: that makes it stable.
 //
-// Memory: keys and values read and written once a pass; writes are scattered in runs of 16 keys on
-// average. Expected: 2^10 to 2^24 keys. Limited by the scattered writes, below 2^18 keys by latency.
+// Memory: keys and values read and written once a pass, runs of 16 keys on average. Expected: 2^10 to
+// 2^24 keys. Limited by memory, below 2^18 keys by latency.
 // LG_WIDE: 32-bit keys, else 16-bit ones. LG_ITEMS: keys a thread.
 #include "device.h"
 
@@ -81,26 +82,33 @@ __device__ inline int32_t look_back(volatile uint32_t* table, int tile, uint32_t
   return (int32_t)before;
 }
 
-// histogram: (256,) of this pass; ticket and table (tiles, 256) zero at the start. from_places: values
-// are the places of the keys, `values` may be any address. keys_out null: keys are not needed again.
+// scratch: histograms (passes, 256), then tickets (passes), then look-back tables (passes, tiles, 256),
+// the last two zero at the start. from_places: values are the places of the keys, `values` may be any
+// address. keep_keys 0: sorted keys are not needed.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     radix_pass(const Key* __restrict__ keys, const int32_t* __restrict__ values, int count, int pass,
-               int from_places, int keep_keys, const int32_t* __restrict__ histogram,
-               int32_t* __restrict__ ticket, uint32_t* __restrict__ table,
+               int passes, int from_places, int keep_keys, int32_t* __restrict__ scratch,
                Key* __restrict__ keys_out, int32_t* __restrict__ values_out) {
-  __shared__ int32_t counts[WARPS][DIGITS], starts[DIGITS], warp_sums[WARPS];
+  const int32_t* histogram = scratch + pass * DIGITS;
+  int32_t* ticket = scratch + passes * DIGITS + pass;
+  uint32_t* table = (uint32_t*)scratch + passes * (DIGITS + 1) + pass * (int)gridDim.x * DIGITS;
+  __shared__ int32_t counts[WARPS][DIGITS], shifts[DIGITS], warp_sums[2][WARPS];
+  __shared__ uint32_t sorted[TILE_KEYS];  // keys, then values
   __shared__ int shared_tile;
   const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
   if (threadIdx.x == 0) shared_tile = atomicAdd(ticket, 1);
   for (int w = 0; w < WARPS; ++w) counts[w][threadIdx.x] = 0;
   __syncthreads();
-  const int tile = shared_tile, first = tile * TILE_KEYS + warp * 32 * ITEMS + lane;
+  const int tile = shared_tile, tile_first = tile * TILE_KEYS;
+  const int first = tile_first + warp * 32 * ITEMS + lane;
+  const int in_tile = lg::minimum(TILE_KEYS, count - tile_first);
   Key key[ITEMS];
-  int32_t rank[ITEMS];
+  int32_t place[ITEMS], value[ITEMS];
 #pragma unroll
   for (int j = 0; j < ITEMS; ++j) {
     const int i = first + 32 * j;
     key[j] = i < count ? keys[i] : (Key)0;
+    value[j] = from_places || i >= count ? i : values[i];
   }
 #pragma unroll
   for (int j = 0; j < ITEMS; ++j) {
@@ -112,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     const unsigned earlier = same & ((1u << lane) - 1);
     if (real && !earlier) counts[warp][digit] = before + __popc(same);
     __syncwarp();
-    rank[j] = before + __popc(earlier);
+    place[j] = before + __popc(earlier);
   }
   __syncthreads();
   int32_t own = 0;
@@ -121,16 +129,38 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     counts[w][threadIdx.x] = own;
     own += of_warp;
   }
-  const int32_t start = sum_before(histogram[threadIdx.x], warp_sums);
-  starts[threadIdx.x] = start + look_back(table, tile, (uint32_t)own);
+  const int32_t local = sum_before(own, warp_sums[0]);
+  for (int w = 0; w < WARPS; ++w) counts[w][threadIdx.x] += local;
+  const int32_t start = sum_before(histogram[threadIdx.x], warp_sums[1]);
+  // from a place in the sorted tile to one in the output
+  shifts[threadIdx.x] = start + look_back(table, tile, (uint32_t)own) - local;
   __syncthreads();
 #pragma unroll
   for (int j = 0; j < ITEMS; ++j) {
-    const int i = first + 32 * j, digit = digit_of(key[j], pass);
-    if (i >= count) continue;
-    const int32_t place = starts[digit] + counts[warp][digit] + rank[j];
-    if (keep_keys) keys_out[place] = key[j];
-    values_out[place] = from_places ? i : values[i];
+    if (first + 32 * j >= count) continue;
+    place[j] += counts[warp][digit_of(key[j], pass)];
+    sorted[place[j]] = key[j];
+  }
+  __syncthreads();
+  int32_t target[ITEMS];
+#pragma unroll
+  for (int j = 0; j < ITEMS; ++j) {
+    const int i = threadIdx.x + BLOCK * j;
+    target[j] = 0;
+    if (i >= in_tile) continue;
+    const Key moved = (Key)sorted[i];
+    target[j] = shifts[digit_of(moved, pass)] + i;
+    if (keep_keys) keys_out[target[j]] = moved;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < ITEMS; ++j)
+    if (first + 32 * j < count) sorted[place[j]] = (uint32_t)value[j];
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < ITEMS; ++j) {
+    const int i = threadIdx.x + BLOCK * j;
+    if (i < in_tile) values_out[target[j]] = (int32_t)sorted[i];
   }
 }
 LG_KERNEL(radix_pass)

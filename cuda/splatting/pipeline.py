@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lumigraph.core.errors import InputError
-from lumigraph.core.shapes import check_shapes
 
 from .camera import SplatCamera
 from .fused import ABSOLUTE_SCREEN, NO_SCREEN, PLAIN_SCREEN, RenderOptions, splat_render
@@ -94,14 +93,12 @@ def render_gaussians(
             float64 tensors or more than 16 extras.
     """
     options = options or SplatOptions()
-    check_gaussians(means, rotations, scales, opacities, harmonics, camera)
-    check_shapes(
-        ("means", means, "G 3"),
+    further = (
         ("extras", extras, "G E"),
         ("background", background, "3"),
         ("screen_probe", screen_probe, "G 2"),
-        dtype=means.dtype,
     )
+    check_gaussians(means, rotations, scales, opacities, harmonics, camera, further)
     tensors = (means, rotations, scales, opacities, harmonics)
     if means.dtype == torch.float64 or (extras is not None and extras.shape[1] > MOST_EXTRAS):
         return _in_steps(tensors, camera, options, background, extras, screen_probe)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.core.errors import InputError
-from lumigraph.core.shapes import check_shapes
+from lumigraph.core.shapes import ShapeCheck, check_shapes
 from lumigraph.cuda.build import cpu_library
 from lumigraph.cuda.dispatch import library, operation, pointer
 from lumigraph.cuda.reference import splat_projection as reference
@@ -102,8 +102,9 @@ def check_gaussians(
     opacities: Tensor,
     harmonics: Tensor,
     camera: SplatCamera,
+    further: tuple[ShapeCheck, ...] = (),
 ) -> None:
-    """Raises InputError when the tensors do not fit each other."""
+    """Raises InputError when the tensors, and `further` ones, do not fit each other."""
     check_shapes(
         ("means", means, "G 3"),
         ("rotations", rotations, "G 4"),
@@ -111,6 +112,7 @@ def check_gaussians(
         ("opacities", opacities, "G"),
         ("harmonics", harmonics, "G K 3"),
         ("camera.world_to_camera", camera.world_to_camera, "3 4"),
+        *further,
         dtype=means.dtype if means.dtype == torch.float64 else torch.float32,
     )
     if harmonics.shape[1] not in HARMONICS_COUNTS:

@@ -56,21 +56,19 @@ def radix_sort(
     run = kernel("radix_sort.cu", "radix_histogram", LG_WIDE=wide, LG_ITEMS=items)
     blocks = min(-(-count // BLOCK), HISTOGRAM_BLOCKS)
     run((blocks,), (BLOCK,), keys, count, passes, scratch)
-    tickets, tables = scratch[passes * DIGITS :], scratch[passes * (DIGITS + 1) :]
     run = kernel("radix_sort.cu", "radix_pass", LG_WIDE=wide, LG_ITEMS=items)
+    # two sets of results in turn: nobody needs those of the pass before the last
+    keys_out = [torch.empty_like(keys) for _ in range(min(passes, 2))]
+    values_out = [keys.new_empty(count, dtype=torch.int32) for _ in range(min(passes, 2))]
     for number in range(passes):
-        last = number == passes - 1
-        keeps = not last or keep_keys
-        keys_out = torch.empty_like(keys) if keeps else keys
-        values_out = torch.empty(count, dtype=torch.int32, device=device)
+        turn = number % 2
+        keeps = keep_keys or number < passes - 1
         run(
             (tiles,),
             (BLOCK,),
-            *(keys, values_out if values is None else values, count, number),
-            *(int(values is None), int(keeps)),
-            *(scratch[number * DIGITS :], tickets[number:], tables[number * tiles * DIGITS :]),
-            *(keys_out, values_out),
+            *(keys, values_out[0] if values is None else values, count, number, passes),
+            *(int(values is None), int(keeps), scratch, keys_out[turn], values_out[turn]),
         )
-        keys, values = keys_out, values_out
+        keys, values = keys_out[turn], values_out[turn]
     assert values is not None
     return keys, values
