@@ -48,7 +48,7 @@ def cull(view: DepthView, centers: Tensor, *, radius: float, truncation: float) 
     seen = (high > 0).all(dim=1) & (low < size).all(dim=1) & (depth + radius > 0)
     rows = seen.nonzero()[:, 0]
     low, high, depth = low[rows], high[rows], depth[rows]
-    reach = truncation / view.slope
+    reach = truncation / (view.stretch * view.cosine)
     nearest = torch.where(view.known, view.depth - reach, _NOWHERE)
     farthest = torch.where(view.known, view.depth + reach, _NOWHERE)
     pyramid = _Pyramid(-nearest, farthest)

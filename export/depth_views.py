@@ -41,10 +41,12 @@ class DepthView:
     """A batch of one."""
     depth: Tensor
     """(H, W) along the optical axis, `EMPTY_DEPTH` where nothing is seen, 0 where unknown."""
-    slope: Tensor
-    """(H, W) what a difference in depth is times, to be a distance from the surface's plane."""
+    stretch: Tensor
+    """(H, W) length along the ray for a difference in depth."""
+    cosine: Tensor
+    """(H, W) of the angle between ray and surface normal, 1 where there is no surface."""
     weight: Tensor
-    """(H, W) opacity times cosine of the viewing angle, 0 where unknown."""
+    """(H, W) opacity times squared cosine of the viewing angle, 0 where unknown."""
     color: Tensor
     """(H, W, 3) sRGB in [0, 1]."""
     points: Tensor
@@ -89,8 +91,9 @@ def depth_view(frame: Frame, camera: Cameras, *, kind: DepthKind, truncation: fl
     return DepthView(
         camera=camera,
         depth=torch.where(surface, depth, torch.where(empty, EMPTY_DEPTH, zero)),
-        slope=torch.where(surface, cosine / factor.clamp_min(LEAST_FACTOR), 1.0),
-        weight=torch.where(surface, frame.opacity * cosine, torch.where(empty, 1.0, zero)),
+        stretch=1 / factor.clamp_min(LEAST_FACTOR),
+        cosine=torch.where(surface, cosine, 1.0),
+        weight=torch.where(surface, frame.opacity * cosine**2, torch.where(empty, 1.0, zero)),
         color=torch.nan_to_num(frame.color).clamp(0, 1),
         points=points[surface],
         spacing=float(spacing[surface].median()) if bool(surface.any()) else 0.0,

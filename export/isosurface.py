@@ -23,7 +23,7 @@ from .tsdf import BLOCK, TsdfVolume
 BRICK = 16
 """Blocks along each side of a brick."""
 CELLS = BRICK * BLOCK
-LEAST_WEIGHT = 1e-2
+LEAST_WEIGHT = 1e-3
 """Weight from which somebody saw a surface near a voxel."""
 LEAST_DISTANCE = 1e-3
 """Truncations: distances are kept this far from 0, so that no vertex falls onto a voxel."""

@@ -118,13 +118,13 @@ class MeshReport:
 
     def line(self) -> str:
         """One line for people."""
-        parts = f"{self.components:,} part" + ("" if self.components == 1 else "s")
         text = (
-            f"{self.path}: {self.vertices:,} vertices, {self.triangles:,} triangles in {parts}, "
+            f"{self.path}: {self.vertices:,} vertices, {self.triangles:,} triangles in "
+            f"{_counted(self.components, 'part')}, "
             f"voxels of {self.voxel:.4g}, from {self.views} views, {self.bytes / 2**20:.1f} MiB"
         )
         if self.dropped:
-            text += f"; left out: {self.dropped:,} small parts"
+            text += f"; left out: {_counted(self.dropped, 'small part')}"
         if self.rounding > 0.05:
             text += (
                 f"; coordinates are so large that the file rounds them by {self.rounding:.2g} "
@@ -296,6 +296,10 @@ def _memory(options: MeshOptions, device: torch.device) -> tuple[int, str]:
         return limit, f"the budget is {options.memory_budget_gib:g} GiB"
     free = available_bytes(device)
     return int(MEMORY_SHARE * free), f"{free / 2**30:.1f} GiB are free on {device.type}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _timed(cameras: Cameras, at: float) -> Cameras:

@@ -194,7 +194,8 @@ class TsdfVolume:
 
     def integrate_blocks(self, view: DepthView, rows: Tensor) -> None:
         """Add what a picture says of the blocks `rows` (n,), voxel by voxel."""
-        maps = torch.stack([view.depth, view.slope, view.weight, view.known.to(view.depth.dtype)])
+        known = view.known.to(view.depth.dtype)
+        maps = torch.stack([view.depth, view.stretch, view.cosine, view.weight, known])
         colors = view.color.permute(2, 0, 1)
         for part in rows.split(BATCH[rows.device.type]):
             self._integrate_part(view, part, maps, colors)
@@ -205,11 +206,14 @@ class TsdfVolume:
         pixels, depth = view.camera.project(points, 0)
         size = view.camera.sizes[0].to(pixels.dtype)
         where = pixels * (2 / size) - 1
-        surface, slope, weight, known = _sampled(maps, where)
-        distance = (surface - depth) * slope
-        good = (known > 0.999) & (depth > 0) & (distance > -self.truncation)
-        voxel = self.grid.voxel
-        fall = ((self.truncation + distance) / (self.truncation - voxel)).clamp(0, 1)
+        surface, stretch, cosine, weight, known = _sampled(maps, where)
+        ahead = (surface - depth) * stretch
+        distance, voxel = ahead * cosine, self.grid.voxel
+        # Behind the rim of a thing lies free space: along flat rays doubt must come soon, but not
+        # before a cell is passed. So it goes by the mean of distance and length along the ray.
+        room = self.truncation + ahead * cosine.sqrt()
+        good = (known > 0.999) & (depth > 0) & (room > 0)
+        fall = (room / (self.truncation - voxel)).clamp(0, 1)
         weight = torch.where(good, weight * fall, 0.0)
         truncated = (distance / self.truncation).clamp(-1, 1)
         self.distance_sum.index_add_(0, rows, (weight * truncated).reshape(-1, VOXELS))

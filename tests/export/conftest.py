@@ -1,14 +1,18 @@
-"""Clouds of Gaussians, files of them made by hand, and the real files where they are at hand."""
+"""Clouds of Gaussians, files of them made by hand, and the real files where they are at hand; exact
+pictures of spheres."""
 
+import math
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lumigraph.core import GaussianCloud
+from lumigraph.core import Cameras, Frame, GaussianCloud
+from lumigraph.core.transforms import look_at
 
 
 def make_cloud(count: int = 500, degree: int = 3, seed: int = 0) -> GaussianCloud:
@@ -136,3 +140,57 @@ def compressed_ply(count: int, *, rest: int = 0, chunk_colors: bool = True, seed
 @pytest.fixture
 def compressed_ply_bytes():
     return compressed_ply
+
+
+class SpherePictures:
+    """Exact pictures of spheres before a white background, as a model renders them.
+
+    A sphere is x y z radius. Its color is 0.5 + 0.4 times the outward normal.
+    """
+
+    def __init__(self, *spheres: Sequence[float], background: float = 1.0) -> None:
+        self.spheres = torch.tensor(spheres).reshape(-1, 4)
+        self.background = background
+        self.calls = 0
+
+    def render(self, cameras: Cameras, *, channels: Sequence[str] = ()) -> Frame:
+        self.calls += 1
+        rays = cameras.image_rays(0)
+        nearest = torch.full((len(rays),), math.inf)
+        color = torch.full((len(rays), 3), self.background)
+        for sphere in self.spheres:
+            offset = rays.origins - sphere[:3]
+            middle = -(offset * rays.directions).sum(dim=1)
+            inside = middle**2 - (offset**2).sum(dim=1) + sphere[3] ** 2
+            distance = middle - inside.clamp_min(0).sqrt()
+            met = (inside > 0) & (distance > 0) & (distance < nearest)
+            nearest = torch.where(met, distance, nearest)
+            normal = (offset + rays.directions * distance[:, None]) / sphere[3]
+            color = torch.where(met[:, None], 0.5 + 0.4 * normal, color)
+        seen = torch.isfinite(nearest)
+        depth = torch.where(seen, nearest, 0.0) * cameras.depth_factors(rays)
+        width, height = cameras.size(0)
+        opacity, depth = seen.float().reshape(height, width), depth.reshape(height, width)
+        color = color.reshape(height, width, 3)
+        return Frame(color, opacity, depth, extras={"median_depth": depth})
+
+
+@pytest.fixture
+def sphere_pictures() -> type[SpherePictures]:
+    return SpherePictures
+
+
+@pytest.fixture
+def cameras_around():
+    """Cameras spread over a sphere that look at the origin: count, radius, pixels along a side."""
+
+    def make(count: int = 24, radius: float = 3.0, side: int = 64, **lens) -> Cameras:
+        steps = torch.arange(count) + 0.5
+        height = 1 - 2 * steps / count
+        azimuth, across = math.pi * (3 - math.sqrt(5)) * steps, (1 - height**2).sqrt()
+        spread = torch.stack([across * azimuth.cos(), across * azimuth.sin(), height], dim=1)
+        poses = look_at(radius * spread, torch.zeros(3), up=[0.0, 0.0, 1.0])
+        focal = lens.pop("focal", 1.2 * side)
+        return Cameras.from_intrinsics(poses, side, side, focal, **lens)
+
+    return make
