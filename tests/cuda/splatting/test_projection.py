@@ -134,17 +134,51 @@ def test_twin_against_finite_differences(scenes, model, antialiased: bool) -> No
     assert torch.autograd.gradcheck(seen, inputs, eps=1e-6, atol=1e-6, rtol=1e-4)
 
 
+def wide_cameras(scenes, model: CameraModel) -> Cameras:
+    """Wide views, through lenses whose polynomials stop to grow before the corners."""
+    cameras = scenes.camera(model, (40, 30))
+    bend = {OPENCV: -0.4, FISHEYE: -0.35}.get(model, 0.0)
+    lens = torch.tensor([[bend, 0, 0, 0, 0, 0, 0, 0]], dtype=torch.float64)
+    shrink = torch.tensor([0.5, 0.5, 1, 1], dtype=torch.float64)
+    return replace(cameras, distortion=lens, intrinsics=cameras.intrinsics * shrink)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("model", [OPENCV, FISHEYE], ids=lambda m: m.name)
+def test_beyond_the_end_of_a_lens(scenes, near, model, backend: str) -> None:
+    """Values and gradients where a lens polynomial has ended, and the twin's slope there."""
+    scene = replace(scenes.random(400, model=model, bands=1), cameras=wide_cameras(scenes, model))
+    right, splats, _ = project(scene, "exact", (True, 0, False))
+    local = scene.tensors["means"] @ right["pose"].detach()[:, :3].T + right["pose"].detach()[:, 3]
+    angle = torch.atan2(local[:, :2].norm(dim=1), local[:, 2])
+    end = scene.on("exact")[1].limit
+    end = math.atan(end**0.5) if model == OPENCV else end
+    beyond = decided(scene, splats.detach()) & (angle > end)
+    assert int(beyond.sum()) > 15
+    ours, our_splats, _ = project(scene, backend, (True, 0, False))
+    near(our_splats.cpu()[beyond], splats[beyond], BOUNDS[backend], "splats")
+    along = beyond[:, None] / (1 + splats.detach().abs())
+    along[:, 10:] = 0
+    (splats * along).sum().backward()
+    (our_splats * along.to(our_splats)).sum().backward()
+    for name in (*NAMES, "pose"):
+        near(ours[name].grad, right[name].grad, 10 * BOUNDS[backend], f"gradient by {name}")
+    step = 1e-6 * torch.randn(400, 3, generator=torch.Generator().manual_seed(1)).double()
+    sums = []
+    for sign in (1, -1):
+        moved = scene.tensors["means"] + sign * step
+        there = replace(scene, tensors=scene.tensors | {"means": moved})
+        sums.append(float((project(there, "exact", (True, 0, False))[1] * along).detach().sum()))
+    slope = float((right["means"].grad * step).sum())
+    assert (sums[0] - sums[1]) / 2 == pytest.approx(slope, rel=1e-4)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 def test_positions_are_those_of_the_camera(scenes, model, backend: str) -> None:
     """Tiny Gaussians stand where `Cameras.project` puts their means, inside the image and outside,
     up to beyond the end of a lens polynomial."""
-    cameras = scenes.camera(model, (40, 30))
-    # wide views, and lenses whose polynomials stop to grow before the corners
-    bend = {OPENCV: -0.4, FISHEYE: -0.15}.get(model, 0.0)
-    lens = torch.tensor([[bend, 0, 0, 0, 0, 0, 0, 0]], dtype=torch.float64)
-    shrink = torch.tensor([0.5, 0.5, 1, 1], dtype=torch.float64)
-    cameras = replace(cameras, distortion=lens, intrinsics=cameras.intrinsics * shrink)
+    cameras = wide_cameras(scenes, model)
     generator = torch.Generator().manual_seed(2)
     flat = torch.randn(400, 2, generator=generator, dtype=torch.float64)
     local = torch.cat([flat, torch.ones(400, 1, dtype=torch.float64)], dim=1)
