@@ -247,12 +247,19 @@ static inline unsigned __ballot_sync(unsigned mask, int predicate) {
   return votes;
 }
 template <class T> unsigned __match_any_sync(unsigned mask, T value) {
+  static_assert(sizeof(T) <= 8, "a match compares up to 8 bytes");
+  auto& slots = emu::warp_slots[emu::warp()];
+  auto& barrier = emu::warp_barriers[emu::warp()];
+  const unsigned needed = __builtin_popcount(mask);
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  slots[emu::lane()] = bits;
+  emu::wait(barrier, needed);
   unsigned same = 0;
-  for (int lane = 0; lane < 32; ++lane) {
-    const T other = __shfl_sync(mask, value, lane);
-    same |= (unsigned)(other == value) << lane;
-  }
-  return same & mask;
+  for (int i = 0; i < 32; ++i)
+    if (mask >> i & 1) same |= (unsigned)(slots[i] == bits) << i;
+  emu::wait(barrier, needed);
+  return same;
 }
 static inline int __any_sync(unsigned mask, int predicate) {
   return __ballot_sync(mask, predicate) != 0;
