@@ -39,6 +39,8 @@ LOOK_SCALE = 0.5
 """Size of the pictures of the first round."""
 MEMORY_SHARE = 0.8
 """Of the free memory that a volume may take."""
+_MODULES = ("trimesh", "skimage", "fast_simplification")
+"""What the extra brings; the last one simplifies."""
 _RANGES: dict[str, tuple[float, float]] = {
     "resolution": (8, 8192),
     "truncation": TRUNCATIONS,
@@ -165,7 +167,7 @@ def mesh(
     """
     options, target, started = options or MeshOptions(), Path(out), time.monotonic()
     check_mesh_target(target, overwrite=options.overwrite)
-    for module in ("trimesh", "skimage", *(["fast_simplification"] if options.triangles else [])):
+    for module in _MODULES if options.triangles else _MODULES[:2]:
         require(module, extra="mesh")
     scene = run.scene()
     to_frame = scene.normalization.inverse() if frame == "capture" else Similarity.identity()
@@ -182,8 +184,7 @@ def mesh(
             f"({dropped} parts below {options.least_triangles} triangles); try --depth expected, "
             "a larger --reach or a finer --resolution"
         )
-    if options.triangles is not None:
-        kept = decimated(kept, options.triangles)
+    kept = kept if options.triangles is None else decimated(kept, options.triangles)
     vertices = to_frame.apply(torch.from_numpy(kept.vertices)).numpy()
     write_mesh(kept._replace(vertices=vertices), target)
     voxel = grid.voxel * to_frame.scale
