@@ -90,7 +90,7 @@ class PixelSampler:
             need = int(sizes[0]) * channels / 2**20
             raise DataError(
                 f"{self._scene.source}: one image needs {need:.0f} MiB, more than the image "
-                "budget; raise --image-budget-gib or lower --image-scale"
+                "budget; raise it with --set image_budget_gib=N or lower --image-scale"
             )
         return fitting
 
