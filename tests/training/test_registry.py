@@ -140,6 +140,7 @@ def test_unknown_methods_are_named(config):
 
 def test_counts_reach_events_log_summary_and_report(scene_folder, config, tmp_path):
     events = []
+    config = dataclasses.replace(config, means_rate=1.6e-4)
     run = train(scene_folder, config, out=tmp_path / "run", on_event=events.append)
     assert events[0] == MessageEvent("needs 1 KiB of memory")
     steps = [event for event in events if isinstance(event, StepEvent)]
