@@ -260,12 +260,13 @@ class GaussiansMethod:
         images: SplatImages,
         probe: Tensor | None,
     ) -> None:
-        visible = images.splats.detach()[:, 5] > 0
-        if self.strategy.wants_gradients(clock):
-            screen = None if probe is None else probe.grad
+        visible = None
+        if probe is not None or self.config.selective_adam:
+            visible = images.splats[:, 5] > 0
+        if probe is not None and visible is not None:
             self.strategy.after_backward(
                 self.gaussians,
-                ViewGradients(screen, visible, view.splat.width, view.splat.height),
+                ViewGradients(probe.grad, visible, view.splat.width, view.splat.height),
             )
         self._regularize()
         means_rate = self.config.means_rate * self.extent * progress.rate
@@ -285,7 +286,9 @@ class GaussiansMethod:
             weight = self.config.scale_weight / (3 * count)
             scales.grad.add_(scales.detach().exp(), alpha=weight)
 
-    def _move_gaussians(self, progress: Progress, means_rate: float, visible: Tensor) -> None:
+    def _move_gaussians(
+        self, progress: Progress, means_rate: float, visible: Tensor | None
+    ) -> None:
         config = self.config
         harmonics = config.harmonics_rate
         rates = (means_rate, config.rotations_rate, config.scales_rate, config.opacities_rate)

@@ -300,3 +300,20 @@ def test_extent_is_that_of_the_cameras(make_scene):
     assert scene_extent(true_scene()) == pytest.approx(1.1 * 2.5, rel=0.1)
     scene = true_scene()
     assert scene_extent(scene.select([0])) == pytest.approx(0.5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", CASES)
+def test_gpu_training_learns_and_opens_on_a_cpu(name, small_config, tmp_path):
+    scene = true_scene()
+    scene = dataclasses.replace(scene, splits={"train": torch.arange(8), "test": torch.arange(2)})
+    options = {"background": "black", **CASES[name], "device": "cuda", "steps": 200}
+    config = small_config(**options, max_gaussians=300, initial_gaussians=200, refine_every=20)
+    events = []
+    run = train(scene, config, out=tmp_path / "run", on_event=events.append)
+    steps = [event for event in events if isinstance(event, StepEvent)]
+    assert steps[-1].psnr > steps[0].psnr + 3
+    assert max(event.extras["gaussians"] for event in steps) <= 300
+    frame = run.model("cpu").render(scene.cameras[0])
+    there = run.model("cuda").render(scene.cameras[0])
+    assert float((frame.color - there.color).abs().mean()) < 1e-3

@@ -291,7 +291,7 @@ def test_the_number_grows_by_five_percent_up_to_the_cap():
         strategy.after_step(state, Clock(step, step + 1, 100), means_rate=0.0)
         sizes.append(len(state))
     assert sizes == [43, 46, 47, 47, 47, 47]
-    light = -torch.log1p(-state.field.opacity_logits.sigmoid().double()).sum()
+    light = -torch.log1p(-state.values().opacity_logits.sigmoid().double()).sum()
     assert float(light) == pytest.approx(40 * math.log(2), rel=1e-4)
 
 
