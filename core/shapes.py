@@ -6,6 +6,8 @@ match afterwards, ``_`` matches any size, and a leading ``...`` matches any lead
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -46,44 +48,51 @@ def check_shapes(
             continue
         if not isinstance(tensor, Tensor):
             raise InputError(f"{name} must be a torch tensor; got {type(tensor).__name__}")
-        _check_sizes(name, tensor, shape.split(), bound)
-        _check_dtype(name, tensor, dtype)
+        _check_sizes(name, tensor, _parsed(shape), bound)
+        if dtype is not None and tensor.dtype != dtype:
+            _check_dtype(name, tensor, dtype)
+        place = tensor.device
         if home is None:
-            home = tensor.device
-        elif not _same_device(home, tensor.device):
-            raise InputError(f"{name} must be on device {home}; got {tensor.device}")
+            home = place
+        elif home != place and not _same_device(home, place):
+            raise InputError(f"{name} must be on device {home}; got {place}")
     return bound
 
 
-def _check_sizes(name: str, tensor: Tensor, letters: list[str], bound: dict[str, int]) -> None:
-    earlier = dict(bound)
-    sizes = tuple(tensor.shape)
-    fixed = letters
-    if letters[:1] == ["..."]:
-        fixed = letters[1:]
+@functools.lru_cache(maxsize=1024)
+def _parsed(shape: str) -> tuple[tuple[str, int | None], ...]:
+    """Each size as written, and its number where it is one."""
+    return tuple((size, int(size) if size.isdecimal() else None) for size in shape.split())
+
+
+def _check_sizes(
+    name: str, tensor: Tensor, expected: tuple[tuple[str, int | None], ...], bound: dict[str, int]
+) -> None:
+    earlier = bound.copy()
+    sizes, fixed = tensor.shape, expected
+    if expected and expected[0][0] == "...":
+        fixed = expected[1:]
         sizes = sizes[max(0, len(sizes) - len(fixed)) :]
     if len(sizes) != len(fixed):
-        raise InputError(_message(name, tensor, letters, earlier))
-    for letter, size in zip(fixed, sizes, strict=True):
-        if letter == "_":
-            continue
-        expected = int(letter) if letter.isdecimal() else bound.setdefault(letter, size)
-        if size != expected:
-            raise InputError(_message(name, tensor, letters, earlier))
+        raise InputError(_message(name, tensor, expected, earlier))
+    for (letter, number), size in zip(fixed, sizes, strict=True):
+        if number is None:
+            number = size if letter == "_" else bound.setdefault(letter, size)
+        if size != number:
+            raise InputError(_message(name, tensor, expected, earlier))
 
 
-def _message(name: str, tensor: Tensor, letters: list[str], bound: dict[str, int]) -> str:
+def _message(
+    name: str, tensor: Tensor, sizes: tuple[tuple[str, int | None], ...], bound: dict[str, int]
+) -> str:
+    letters = [letter for letter, _ in sizes]
     expected = ", ".join(letters) + ("," if len(letters) == 1 else "")
     known = ", ".join(f"{letter} = {bound[letter]}" for letter in letters if letter in bound)
     hint = f" with {known}" if known else ""
     return f"{name} must have shape ({expected}){hint}; got {tuple(tensor.shape)}"
 
 
-def _check_dtype(
-    name: str, tensor: Tensor, dtype: torch.dtype | tuple[torch.dtype, ...] | None
-) -> None:
-    if dtype is None:
-        return
+def _check_dtype(name: str, tensor: Tensor, dtype: torch.dtype | tuple[torch.dtype, ...]) -> None:
     allowed = dtype if isinstance(dtype, tuple) else (dtype,)
     if tensor.dtype not in allowed:
         names = " or ".join(str(item).removeprefix("torch.") for item in allowed)

@@ -42,15 +42,19 @@ def device_architecture(device: int) -> str:
 
 def _argument_space() -> tuple[Any, Any, Any]:
     """Per thread: buffer of packed arguments, its size, and the driver's description of both."""
-    if not hasattr(_local, "space"):
+    try:
+        return _local.space
+    except AttributeError:
         buffer, size = ctypes.create_string_buffer(ARGUMENT_BUFFER_SIZE), ctypes.c_size_t()
         # CU_LAUNCH_PARAM_BUFFER_POINTER, _BUFFER_SIZE, _END
         extra = (ctypes.c_void_p * 5)(1, ctypes.addressof(buffer), 2, ctypes.addressof(size), 0)
         _local.space = (buffer, size, extra)
-    return _local.space
+        return _local.space
 
 
 def _three(shape: Sequence[int]) -> tuple[int, int, int]:
+    if len(shape) == 1:  # nearly always
+        return shape[0], 1, 1
     x, y, z = (*shape, 1, 1)[:3]
     return x, y, z
 
@@ -101,7 +105,7 @@ class Kernel:
         return struct.Struct("@" + "".join(kinds))
 
     def _allow_shared(self, function: int, device: int, shared: int) -> None:
-        if shared > DEFAULT_SHARED_LIMIT and self._shared.get(device, 0) < shared:
+        if self._shared.get(device, 0) < shared:
             use_primary_context(device)
             code = driver().cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED_SIZE, shared)
             check(code, f"{self.name}: {shared} bytes of shared memory")
@@ -122,16 +126,18 @@ class Kernel:
         for place in self._tensor_places:
             values[place] = values[place].data_ptr()
         function = self._functions.get(device) or self.load(device)
-        self._allow_shared(function, device, shared)
+        if shared > DEFAULT_SHARED_LIMIT:
+            self._allow_shared(function, device, shared)
         buffer, size, extra = _argument_space()
         self._format.pack_into(buffer, 0, *values)
         size.value = self._format.size
         stream = torch._C._cuda_getCurrentRawStream(device)
         call = (function, *_three(grid), *_three(block), shared, stream, None, extra)
-        code = driver().cuLaunchKernel(*call)
+        launch = driver().cuLaunchKernel
+        code = launch(*call)
         if code in NO_CONTEXT_ERRORS:
             use_primary_context(device)
-            code = driver().cuLaunchKernel(*call)
+            code = launch(*call)
         if code:
             check(code, self.name)
 

@@ -160,7 +160,9 @@ class _Loop:
 
     def _step(self) -> None:
         begin = time.perf_counter()
-        self._pending.append(self.method.step(self._progress()))
+        # waking the engine's own thread takes longer than the backward of a small step
+        with torch.autograd.set_multithreading_enabled(False):
+            self._pending.append(self.method.step(self._progress()))
         self.done += 1
         if self.done % self.config.log_every == 0:
             self._synchronize()

@@ -10,7 +10,8 @@
 //
 // Memory: keys and values read and written once a pass, runs of 16 keys on average. Expected: 2^10 to
 // 2^24 keys. Limited by memory, below 2^18 keys by latency.
-// LG_WIDE: 32-bit keys, else 16-bit ones. LG_ITEMS: keys a thread.
+// LG_WIDE: 32-bit keys, else 16-bit ones. LG_ITEMS: keys a thread. LG_COUNTED: the number of keys is
+// on the device, `counted`, and `count` is the most that there is room for; blocks beyond it end.
 #include "device.h"
 
 #ifndef LG_WIDE
@@ -18,6 +19,9 @@
 #endif
 #ifndef LG_ITEMS
 #define LG_ITEMS 8
+#endif
+#ifndef LG_COUNTED
+#define LG_COUNTED 0
 #endif
 
 constexpr int BLOCK = 256, WARPS = BLOCK / 32, DIGITS = 256, ITEMS = LG_ITEMS;
@@ -34,10 +38,21 @@ typedef uint16_t Key;
 
 __device__ inline int digit_of(Key key, int pass) { return (int)((uint32_t)key >> (8 * pass)) & 255; }
 
+__device__ inline int key_count(const int64_t* counted, int count) {
+#if LG_COUNTED
+  const int64_t found = *counted;
+  return found < count ? (int)found : count;
+#else
+  (void)counted;
+  return count;
+#endif
+}
+
 // histogram: (passes, 256), zero at the start
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    radix_histogram(const Key* __restrict__ keys, int count, int passes,
-                    int32_t* __restrict__ histogram) {
+    radix_histogram(const Key* __restrict__ keys, const int64_t* __restrict__ counted, int most,
+                    int passes, int32_t* __restrict__ histogram) {
+  const int count = key_count(counted, most);
   __shared__ int32_t counts[MOST_PASSES * DIGITS];
   for (int i = threadIdx.x; i < MOST_PASSES * DIGITS; i += BLOCK) counts[i] = 0;
   __syncthreads();
@@ -86,9 +101,11 @@ __device__ inline int32_t look_back(volatile uint32_t* table, int tile, uint32_t
 // the last two zero at the start. from_places: values are the places of the keys, `values` may be any
 // address. keep_keys 0: sorted keys are not needed.
 extern "C" __global__ void __launch_bounds__(BLOCK)
-    radix_pass(const Key* __restrict__ keys, const int32_t* __restrict__ values, int count, int pass,
-               int passes, int from_places, int keep_keys, int32_t* __restrict__ scratch,
+    radix_pass(const Key* __restrict__ keys, const int32_t* __restrict__ values,
+               const int64_t* __restrict__ counted, int most, int pass, int passes,
+               int from_places, int keep_keys, int32_t* __restrict__ scratch,
                Key* __restrict__ keys_out, int32_t* __restrict__ values_out) {
+  const int count = key_count(counted, most);
   const int32_t* histogram = scratch + pass * DIGITS;
   int32_t* ticket = scratch + passes * DIGITS + pass;
   uint32_t* table = (uint32_t*)scratch + passes * (DIGITS + 1) + pass * (int)gridDim.x * DIGITS;
@@ -100,6 +117,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   for (int w = 0; w < WARPS; ++w) counts[w][threadIdx.x] = 0;
   __syncthreads();
   const int tile = shared_tile, tile_first = tile * TILE_KEYS;
+  if (tile_first >= count) return;  // all threads alike; nobody looks back at it
   const int first = tile_first + warp * 32 * ITEMS + lane;
   const int in_tile = lg::minimum(TILE_KEYS, count - tile_first);
   Key key[ITEMS];

@@ -2,10 +2,10 @@
 //
 // Splats come sorted by depth (`order`: rank -> splat). `splat_count` counts the tiles of each,
 // `splat_scan` adds up, `splat_emit` writes pairs (tile, splat) in rank order, which a stable sort by
-// tile rearranges (radix_sort.cu), `splat_ranges` finds where each tile's list begins. One thread = one rank; a box of more than
-// LARGE tiles is shared among the lanes of its warp, since one lane with a thousand tiles would hold
-// up the other 31. Expected: 2^10 to 2^23 splats of 4 tiles on average. Limited by the exact test,
-// 48 bytes of random reads a splat, and the writing of pairs.
+// tile rearranges (radix_sort.cu), `splat_ranges` finds where each tile's list begins. One thread = one
+// rank; a box of more than LARGE tiles is shared among the lanes of its warp, since one lane with a
+// thousand tiles would hold up the other 31. Expected: 2^10 to 2^23 splats of 4 tiles on average.
+// Limited by the exact test, 48 bytes of random reads a splat, and the writing of pairs.
 // LG_WIDE: 0 for up to 32766 tiles (16-bit keys sort in half the time), else 1.
 #include "device.h"
 #include "splat_tiles.h"
@@ -91,7 +91,7 @@ struct Counter {
 
 // Running sums of counts: `ends[k]` is the sum up to and including k, at most 2^31 - 1; `total` is the
 // sum of all. One pass with decoupled look-back, as in radix_sort.cu: a block takes the next 4096
-// counts. `table` (blocks) and `ticket` are zero at the start.
+// counts. `table` (blocks) and `ticket` are zero at the start. `total_for_host` is memory of the host.
 constexpr int SCAN_BLOCK = 256, SCAN_ITEMS = 16;
 constexpr uint64_t OF_BLOCK = 1ull << 62, OF_ALL_BEFORE = 2ull << 62, VALUE = OF_BLOCK - 1;
 
@@ -112,7 +112,7 @@ __device__ inline uint64_t look_back(volatile uint64_t* table, int block, uint64
 extern "C" __global__ void __launch_bounds__(SCAN_BLOCK)
     splat_scan(const int32_t* __restrict__ counts, int count, uint64_t* __restrict__ table,
                int32_t* __restrict__ ticket, int32_t* __restrict__ ends,
-               int64_t* __restrict__ total) {
+               int64_t* __restrict__ total, int64_t* __restrict__ total_for_host) {
   __shared__ int shared_block;
   __shared__ uint64_t warp_sums[SCAN_BLOCK / 32], shared_before;
   const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
@@ -142,7 +142,7 @@ extern "C" __global__ void __launch_bounds__(SCAN_BLOCK)
   if (threadIdx.x == 0) {
     shared_before = look_back(table, block, of_block);
     if ((block + 1) * SCAN_BLOCK * SCAN_ITEMS >= count)
-      *total = (int64_t)(shared_before + of_block);
+      *total = *total_for_host = (int64_t)(shared_before + of_block);
   }
   __syncthreads();
   before += shared_before;
@@ -203,11 +203,16 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 LG_KERNEL(splat_emit)
 
 // From the sorted tiles of all pairs the first place of every tile's list (`starts` has one more entry
-// than there are tiles). Pairs of the tile behind the last, see Emitter, come after all lists.
+// than there are tiles). Pairs of the tile behind the last, see Emitter, come after all lists. There
+// are `total` pairs, or as many as there was room for.
 extern "C" __global__ void __launch_bounds__(256)
-    splat_ranges(const TileKey* __restrict__ tiles, int pairs, int tile_count,
-                 int32_t* __restrict__ starts) {
+    splat_ranges(const TileKey* __restrict__ tiles, const int64_t* __restrict__ total, int room,
+                 int tile_count, int32_t* __restrict__ starts) {
+  const int64_t found = *total;
+  const int pairs = found < room ? (int)found : room;
   const int k = blockIdx.x * 256 + threadIdx.x;
+  if (pairs == 0)
+    for (int t = k; t <= tile_count; t += gridDim.x * 256) starts[t] = 0;
   if (k >= pairs) return;
   const int tile = tiles[k], before = k ? tiles[k - 1] : -1;
   for (int t = before + 1; t <= tile; ++t) starts[t] = k;

@@ -16,6 +16,8 @@ from lumigraph.cuda.dispatch import library, operation
 from lumigraph.cuda.reference import splat_projection, splat_raster
 
 from . import projection, rasterization, tiles
+from .pending_lists import PendingLists
+from .rasterization import Six
 
 NO_SCREEN, PLAIN_SCREEN, ABSOLUTE_SCREEN = 0, 1, 2  # as in kernels/splat_moments.h
 
@@ -59,6 +61,29 @@ def _forward(
         return (*images, splats, ids, starts)
 
     return run
+
+
+def _forward_cuda(
+    means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, harmonics: Tensor,
+    world_to_camera: Tensor, background: Tensor | None, extras: Tensor | None,
+    probe: Tensor | None, camera: list[float], numbers: list[int],
+) -> Nine:  # fmt: skip
+    """Blending is launched before the host knows how many pairs there are: the GPU never waits."""
+    options = RenderOptions(*numbers)
+    tensors = (means, rotations, scales, opacities, harmonics, world_to_camera)
+    splats, depths = projection.project_cuda(*tensors, camera, options.of_projection)
+    lists = PendingLists(splats, depths, *tiles.tile_grid(options.width, options.height))
+
+    def blend() -> Six:
+        return rasterization.raster_cuda(
+            splats, extras, background, None, lists.ids, lists.starts, options.width,
+            options.height, bool(options.depth),
+        )  # fmt: skip
+
+    images = blend()
+    if not lists.settle():
+        images = blend()
+    return (*images, splats, lists.ids, lists.starts)
 
 
 def _fake(
@@ -140,7 +165,7 @@ splat_render = operation(
         splat_projection.project, splat_raster.tiles, rasterization.raster_reference
     ),
     cpu=_forward(projection.project_cpu, tiles.tiles_cpu, rasterization.raster_cpu),
-    cuda=_forward(projection.project_cuda, tiles.tiles_cuda, rasterization.raster_cuda),
+    cuda=_forward_cuda,
     fake=_fake,
 )
 _splat_render_backward = operation(

@@ -33,6 +33,7 @@ def radix_sort(
     bits: int,
     keep_keys: bool = True,
     scratch: Tensor | None = None,
+    counted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sort by the lowest `bits` of keys, taken as unsigned numbers; equal keys keep their order.
 
@@ -43,9 +44,10 @@ def radix_sort(
         bits: 1 to 16 or 32.
         keep_keys: False where sorted keys are not needed; they then come back in no order.
         scratch: (`scratch_size`,) int32 zeros on the device; None makes them.
+        counted: (1,) int64 on the device, how many of the N keys there are; None: all of them.
 
     Returns:
-        Keys and values, (N,) each.
+        Keys and values, (N,) each, of which those beyond `counted` hold anything.
     """
     count, device = len(keys), keys.device
     wide = int(keys.dtype != torch.int16)
@@ -53,20 +55,22 @@ def radix_sort(
     tiles, passes = -(-count // (BLOCK * items)), -(-bits // DIGIT_BITS)
     if scratch is None:
         scratch = torch.zeros(scratch_size(count, bits), dtype=torch.int32, device=device)
-    run = kernel("radix_sort.cu", "radix_histogram", LG_WIDE=wide, LG_ITEMS=items)
+    number = scratch if counted is None else counted
+    constants = {"LG_WIDE": wide, "LG_ITEMS": items, "LG_COUNTED": int(counted is not None)}
+    run = kernel("radix_sort.cu", "radix_histogram", **constants)
     blocks = min(-(-count // BLOCK), HISTOGRAM_BLOCKS)
-    run((blocks,), (BLOCK,), keys, count, passes, scratch)
-    run = kernel("radix_sort.cu", "radix_pass", LG_WIDE=wide, LG_ITEMS=items)
+    run((blocks,), (BLOCK,), keys, number, count, passes, scratch)
+    run = kernel("radix_sort.cu", "radix_pass", **constants)
     # two sets of results in turn: nobody needs those of the pass before the last
     keys_out = [torch.empty_like(keys) for _ in range(min(passes, 2))]
     values_out = [keys.new_empty(count, dtype=torch.int32) for _ in range(min(passes, 2))]
-    for number in range(passes):
-        turn = number % 2
-        keeps = keep_keys or number < passes - 1
+    for digit in range(passes):
+        turn = digit % 2
+        keeps = keep_keys or digit < passes - 1
         run(
             (tiles,),
             (BLOCK,),
-            *(keys, values_out[0] if values is None else values, count, number, passes),
+            *(keys, values_out[0] if values is None else values, number, count, digit, passes),
             *(int(values is None), int(keeps), scratch, keys_out[turn], values_out[turn]),
         )
         keys, values = keys_out[turn], values_out[turn]

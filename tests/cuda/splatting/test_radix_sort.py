@@ -1,12 +1,10 @@
-"""The GPU's own sort against torch's, and tile lists that need more room than usual."""
+"""The GPU's own sort against torch's."""
 
 import pytest
 import torch
 
 from lumigraph.cuda.dispatch import backend_override
-from lumigraph.cuda.ops import splat_tiles
 from lumigraph.cuda.splatting import radix_sort as module
-from lumigraph.cuda.splatting import tiles
 from lumigraph.cuda.splatting.radix_sort import radix_sort
 
 BACKENDS = ["emu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -66,24 +64,21 @@ def test_sorts_long_lists(size: int) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_lists_that_need_more_room_are_written_again(
-    backend: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("many", [1, 2**19], ids=["many", "few"])
+def test_fewer_keys_than_there_is_room_for(
+    backend: str, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.manual_seed(1)
-    count, width, height = 300, 130, 70
-    splats = torch.zeros(count, 12)
-    splats[:, :2] = torch.rand(count, 2) * torch.tensor([width, height])
-    splats[:, 2] = splats[:, 4] = 0.01  # a standard deviation of 10 pixels
-    splats[:, 5] = 0.9
-    splats[:, 10:] = 35.0
-    depths = torch.rand(count) + 1
-    with backend_override("torch"):
-        expected = splat_tiles(splats.double(), depths.double(), width, height)
-    monkeypatch.setattr(tiles, "ROOM_PER_SPLAT", 0)
-    monkeypatch.setattr(tiles, "LEAST_ROOM", 100)
-    assert len(expected.ids) > 100
-    device = device_of(backend)
-    with backend_override(backend):
-        found = splat_tiles(splats.to(device), depths.to(device), width, height)
-    assert torch.equal(found.starts.cpu(), expected.starts)
-    assert torch.equal(found.ids.cpu(), expected.ids)
+    """The number is on the device; what stands in the room behind is left alone."""
+    monkeypatch.setattr(module, "MANY_KEYS", many)
+    torch.manual_seed(2)
+    room, device = 9001, device_of(backend)
+    keys = torch.randint(0, 300, (room,), dtype=torch.int16, device=device)
+    values = torch.randint(-9, 9, (room,), dtype=torch.int32, device=device)
+    for count in (0, 1, 1023, 1024, 4097, 9000, 9001, 2**40):
+        used = min(count, room)
+        counted = torch.tensor([count], device=device)
+        with backend_override(backend):
+            found, moved = radix_sort(keys, values, bits=9, counted=counted)
+        order = torch.sort(keys[:used].long(), stable=True)[1]
+        assert torch.equal(found[:used], keys[:used][order])
+        assert torch.equal(moved[:used], values[:used][order])
