@@ -1,6 +1,8 @@
-"""Choosing the device that tensors live on."""
+"""Choosing the device that tensors live on, and how much memory it has left."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 
@@ -42,3 +44,36 @@ def _check_cuda(name: str, index: int | None) -> None:
     else:
         return
     raise BackendError(f"device {name!r} cannot be used: {reason}; or choose auto or cpu")
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that is free on a device, of the whole machine or of the container."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + reserved
+    return min([_machine_bytes(), *_container_bytes()])
+
+
+def _machine_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 2**63 - 1
+    found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return found[0] * 1024 if found else 2**63 - 1
+
+
+def _container_bytes() -> list[int]:
+    """Room below the limit of a control group (version 2), if there is one."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+        cache = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return []
+    if limit == "max":
+        return []
+    # files in memory give way
+    return [int(limit) - used + int(cache.get("inactive_file", 0))]

@@ -18,6 +18,8 @@ from lumigraph.core.shapes import check_shapes
 
 MAXIMUM_DEGREE_COUNT = 5
 """Degrees 0 to 4, 25 values."""
+Y_0 = 0.5 / math.sqrt(math.pi)
+"""The harmonic of degree 0, the same in every direction."""
 
 
 def _root(numerator: float, denominator: float = 1.0) -> float:

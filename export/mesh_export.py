@@ -19,9 +19,8 @@ import torch
 
 from lumigraph.core import CameraModel, Cameras, Scene, Similarity
 from lumigraph.core.camera_path import CameraPath
-from lumigraph.core.devices import choose_device
+from lumigraph.core.devices import available_bytes, choose_device
 from lumigraph.core.errors import ConfigError, DataError, require
-from lumigraph.training.gaussians.memory import available_bytes
 
 from .depth_views import DepthKind, DepthView, depth_view
 from .isosurface import Surface, extract

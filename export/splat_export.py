@@ -11,9 +11,9 @@ from plyfile import PlyData, PlyElement
 
 from lumigraph.core import GaussianCloud
 from lumigraph.core.errors import DataError, InputError
+from lumigraph.core.harmonics import Y_0
 from lumigraph.export.splat_files.arrays import (
     DEFAULT_MAX_GAUSSIANS,
-    Y_0,
     SplatArrays,
     sigmoid,
     to_bytes,

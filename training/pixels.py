@@ -40,6 +40,29 @@ class RayBatch:
     """(N, 2) x, y of the pixel centre."""
 
 
+def check_images(scene: Scene) -> None:
+    """Raises DataError for a scene without images."""
+    if scene.images is None:
+        raise DataError(f"{scene.source}: has no images to train on")
+
+
+def load_pixels(scene: Scene, index: int) -> Tensor:
+    """(H, W, 3 or 4) uint8 of one image.
+
+    Raises:
+        DataError: it has not the size that its camera says.
+    """
+    assert scene.images is not None
+    image = scene.images.load(index)
+    width, height = scene.cameras.size(index)
+    if image.shape[:2] != (height, width):
+        raise DataError(
+            f"{scene.images.name(index)}: {image.shape[1]} x {image.shape[0]} pixels, "
+            f"but its camera says {width} x {height}; fix the camera file"
+        )
+    return image
+
+
 class PixelSampler:
     """Draws pixels uniformly over the images of a split.
 
@@ -65,8 +88,7 @@ class PixelSampler:
         device: torch.device,
         seed: int,
     ) -> None:
-        if scene.images is None:
-            raise DataError(f"{scene.source}: has no images to train on")
+        check_images(scene)
         self._scene, self._indices, self._device = scene, indices.cpu(), device
         self._random_background = random_background
         self._generator = torch.Generator(device=device).manual_seed(seed)
@@ -118,15 +140,7 @@ class PixelSampler:
 
     def _load(self, index: int) -> Tensor:
         """(P, 4) uint8 of one image; opaque where it has no alpha."""
-        assert self._scene.images is not None
-        image = self._scene.images.load(index)
-        width, height = self._scene.cameras.size(index)
-        if image.shape[:2] != (height, width):
-            raise DataError(
-                f"{self._scene.images.name(index)}: {image.shape[1]} x {image.shape[0]} pixels, "
-                f"but its camera says {width} x {height}; fix the camera file"
-            )
-        flat = image.reshape(height * width, -1)
+        flat = load_pixels(self._scene, index).flatten(0, 1)
         if flat.shape[1] == 3:
             flat = torch.cat([flat, flat.new_full((len(flat), 1), 255)], dim=1)
         return flat

@@ -76,7 +76,6 @@ def rasterize_splats(
         InputError: shapes that do not fit, or a probe together with float64, which takes the plain
             twin, or with more than 16 extras, which take several passes.
     """
-    size = {"starts": tile_count(width, height) + 1}
     check_shapes(
         ("splats", splats, "G 12"),
         ("extras", extras, "G E"),
@@ -84,7 +83,8 @@ def rasterize_splats(
         ("screen_probe", screen_probe, "G 2"),
         dtype=splats.dtype if splats.dtype == torch.float64 else torch.float32,
     )
-    check_shapes(("lists.starts", lists.starts, str(size["starts"])), ("lists.ids", lists.ids, "I"))
+    starts = str(tile_count(width, height) + 1)
+    check_shapes(("lists.starts", lists.starts, starts), ("lists.ids", lists.ids, "I"))
     splats = splats.contiguous()
     background = None if background is None else background.contiguous()
     if splats.dtype == torch.float64:

@@ -21,8 +21,6 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 
-Y_0 = 0.5 / math.sqrt(math.pi)
-"""Value of the harmonic of degree 0."""
 DEFAULT_MAX_GAUSSIANS = 20_000_000
 _LARGEST_LOG_SCALE = 88.0  # exp of more is infinite in float32
 _FLAT_LOG_SCALE = -30.0

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from lumigraph.core.errors import DataError
+from lumigraph.core.harmonics import Y_0
 from lumigraph.export.splat_files.arrays import (
-    Y_0,
     Loaded,
     SplatArrays,
     check_budget,

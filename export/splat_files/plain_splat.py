@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from lumigraph.core.errors import DataError
+from lumigraph.core.harmonics import Y_0
 from lumigraph.export.splat_files.arrays import (
-    Y_0,
     Loaded,
     SplatArrays,
     check_budget,

@@ -13,8 +13,9 @@ from lumigraph.core.transforms import look_at, se3_exp
 from lumigraph.fields import GridField, to_grid_space
 from lumigraph.renderers import OccupancyGrid, VolumeRenderer
 from lumigraph.training import nerf, train_config
+from lumigraph.training.image_tables import refined_cameras
 from lumigraph.training.method import Progress
-from lumigraph.training.nerf import NerfMethod, refined_cameras
+from lumigraph.training.nerf import NerfMethod
 
 PIXELS, VIEWS = 32, 12
 CPU = torch.device("cpu")

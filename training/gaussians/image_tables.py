@@ -50,7 +50,7 @@ def corrected_pose(
     """(3, 4) world_to_camera of a camera that was moved.
 
     Args:
-        motion: (6,) twist in grid space as `PoseTable` of method nerf has it: the camera turns
+        motion: (6,) twist in grid space as `PoseTable` of training/image_tables.py has it: it turns
             about `center` and shifts by so many sides of the bounds. Differentiable.
         world_to_camera: (3, 4) before.
     """

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lumigraph.core import DataError, PointCloud, Scene
 from lumigraph.core.gaussian_cloud import GaussianCloud
+from lumigraph.core.harmonics import Y_0
 from lumigraph.core.shapes import check_shapes
 from lumigraph.fields import VolumeField
 from lumigraph.training.config_gaussians import GaussiansConfig
@@ -23,7 +24,6 @@ from lumigraph.training.config_gaussians import GaussiansConfig
 from .silhouettes import judge_points
 from .strategy import draw_rows
 
-BAND_0 = 0.28209479177387814  # Y_0
 NEIGHBOURS = 3
 LONE_SCALE = 0.01  # scale of a point without neighbours, in sides of the bounds
 OPACITY = {"default": 0.1, "mcmc": 0.5}
@@ -301,5 +301,5 @@ def _cloud(
         rotations.contiguous(),
         log_scales.float().contiguous(),
         torch.logit(opacities.float()),
-        ((colors.float() - 0.5) / BAND_0)[:, None].contiguous(),
+        ((colors.float() - 0.5) / Y_0)[:, None].contiguous(),
     )

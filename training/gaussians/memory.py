@@ -1,14 +1,14 @@
-"""How much memory a run will take, in bytes, before it starts; and how much there is."""
+"""How much memory a run will take, in bytes, before it starts."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from lumigraph.core import Scene
+from lumigraph.core.devices import available_bytes
 from lumigraph.core.errors import ConfigError
 from lumigraph.training.config_gaussians import GaussiansConfig
 
@@ -80,36 +80,3 @@ def check_memory(scene: Scene, config: GaussiansConfig, device: torch.device) ->
         f"{wanted.total / 2**30:.1f} GiB ({wanted.views / 2**30:.1f} for images), but {place}; "
         f"lower {advice}"
     )
-
-
-def available_bytes(device: torch.device) -> int:
-    """Memory that is free on a device, of the whole machine or of the container."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + reserved
-    return min([_machine_bytes(), *_container_bytes()])
-
-
-def _machine_bytes() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 2**63 - 1
-    found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return found[0] * 1024 if found else 2**63 - 1
-
-
-def _container_bytes() -> list[int]:
-    """Room below the limit of a control group (version 2), if there is one."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        cache = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return []
-    if limit == "max":
-        return []
-    # files in memory give way
-    return [int(limit) - used + int(cache.get("inactive_file", 0))]

@@ -29,8 +29,8 @@ from lumigraph.fields import Gaussians
 from lumigraph.renderers import SplatRenderer
 from lumigraph.training.checkpoint import copy_state
 from lumigraph.training.config_gaussians import GaussiansConfig
+from lumigraph.training.image_tables import ExposureTable, PoseTable
 from lumigraph.training.method import Model, Progress, StepResult
-from lumigraph.training.nerf import ExposureTable, PoseTable
 
 from .background import Background
 from .default_strategy import DefaultStrategy
@@ -260,10 +260,10 @@ class GaussiansMethod:
         images: SplatImages,
         probe: Tensor | None,
     ) -> None:
-        visible = None
-        if probe is not None or self.config.selective_adam:
-            visible = images.splats[:, 5] > 0
-        if probe is not None and visible is not None:
+        looked_up = probe is not None or self.config.selective_adam
+        visible = images.splats[:, 5] > 0 if looked_up else None
+        if probe is not None:
+            assert visible is not None
             self.strategy.after_backward(
                 self.gaussians,
                 ViewGradients(probe.grad, visible, view.splat.width, view.splat.height),

@@ -18,6 +18,7 @@ from lumigraph.core import Cameras, DataError, Scene
 from lumigraph.cuda.splatting import SplatCamera
 from lumigraph.cuda.splatting.camera import NEAR
 from lumigraph.datasets.images import area_average, reduced_size
+from lumigraph.training.pixels import check_images, load_pixels
 
 from .depth_targets import depth_target
 
@@ -92,8 +93,7 @@ class ViewSampler:
         depths: bool = False,
         near: float = NEAR,
     ) -> None:
-        if scene.images is None:
-            raise DataError(f"{scene.source}: has no images to train on")
+        check_images(scene)
         if depths and scene.depths is None and scene.points is None:
             raise DataError(f"{scene.source}: has neither depths nor points; set depth_weight to 0")
         self._scene, self._device, self._depths = scene, device, depths
@@ -157,15 +157,8 @@ class ViewSampler:
 
     def _prepare(self, place: int, scale: float) -> View:
         index, camera = self._indices[place], self._cameras[place]
-        assert self._scene.images is not None
-        rgba = self._scene.images.load(index)
-        full = camera.size(0)
-        if rgba.shape[:2] != (full[1], full[0]):
-            raise DataError(
-                f"{self._scene.images.name(index)}: {rgba.shape[1]} x {rgba.shape[0]} pixels, "
-                f"but its camera says {full[0]} x {full[1]}; fix the camera file"
-            )
-        width, height = (max(side, 1) for side in reduced_size(*full, scale))
+        rgba = load_pixels(self._scene, index)
+        width, height = (max(side, 1) for side in reduced_size(*camera.size(0), scale))
         weight = None
         if self._scene.masks is not None:
             mask = self._scene.masks.load(index).to(torch.uint8)[..., None] * 255

@@ -18,8 +18,8 @@ from lumigraph.training.checkpoint import load_checkpoint
 from lumigraph.training.files import newest_checkpoint
 from lumigraph.training.gaussians.image_tables import RowAdam, corrected_pose
 from lumigraph.training.gaussians.method import GaussiansMethod, scene_extent
+from lumigraph.training.image_tables import PoseTable, refined_cameras
 from lumigraph.training.method import Progress
-from lumigraph.training.nerf import PoseTable, refined_cameras
 
 CPU = torch.device("cpu")
 PIXELS, VIEWS = 32, 10
