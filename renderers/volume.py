@@ -23,7 +23,9 @@ from lumigraph.fields.protocols import VolumeField, to_grid_space
 
 from .occupancy import OccupancyGrid
 
-RAYS_PER_CHUNK = 2**15
+RAYS_PER_CHUNK = {"cpu": 2**15, "cuda": 2**20}
+"""Few on a CPU, which looks between chunks whether to go on; on a GPU a chunk of 2^15 rays costs more
+of the host than of the GPU (1280x720 pixels on one H100: 23 ms, against 6 ms in one chunk)."""
 SAMPLES_PER_CHUNK = 2**22  # of a fused pass
 QUERIES_PER_CHUNK = 2**20  # samples of a field that is asked step by step
 NORMAL_CHUNK = 2**17  # samples whose density gradient is formed at a time
@@ -240,11 +242,12 @@ class VolumeRenderer:
         bounds = field.bounds
         side = float(bounds[1, 0] - bounds[0, 0])
         parts: list[tuple[Tensor, ...]] = []
-        for begin in range(0, len(rays), RAYS_PER_CHUNK):
+        chunk = RAYS_PER_CHUNK[rays.origins.device.type]
+        for begin in range(0, len(rays), chunk):
             if on_chunk is not None and on_chunk(begin / len(rays)):
                 raise Cancelled
-            origins = to_grid_space(rays.origins[begin : begin + RAYS_PER_CHUNK], bounds)
-            directions = rays.directions[begin : begin + RAYS_PER_CHUNK]
+            origins = to_grid_space(rays.origins[begin : begin + chunk], bounds)
+            directions = rays.directions[begin : begin + chunk]
             pixels = self._pixels(field, origins, directions)
             normal = self._normals(field, origins, directions) if normals else origins[:0]
             parts.append((pixels.color, pixels.opacity, pixels.distance, pixels.counts, normal))

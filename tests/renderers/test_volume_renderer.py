@@ -81,7 +81,7 @@ def test_frames_of_a_foreign_field_keep_every_ray(make_renderer, make_camera, mo
     renderer = make_renderer(steps=128)
     wanted = renderer.render(field, camera, normals=True)
     monkeypatch.setattr(volume_module, "QUERIES_PER_CHUNK", 1024)
-    monkeypatch.setattr(volume_module, "RAYS_PER_CHUNK", 50)
+    monkeypatch.setattr(volume_module, "RAYS_PER_CHUNK", {"cpu": 50})
     found = renderer.render(Foreign(field), camera, normals=True)
     assert float(wanted.extras["samples"].sum()) > 10 * 1024
     for name in ("color", "opacity", "depth", "normal"):
@@ -110,7 +110,7 @@ def test_no_room_for_samples_drops_whole_rays(make_renderer, make_camera):
 
 
 def test_a_frame_can_be_cancelled(make_renderer, make_camera, monkeypatch):
-    monkeypatch.setattr(volume_module, "RAYS_PER_CHUNK", 30)
+    monkeypatch.setattr(volume_module, "RAYS_PER_CHUNK", {"cpu": 30})
     fractions = []
 
     def listener(fraction: float) -> bool:
