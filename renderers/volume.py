@@ -24,8 +24,8 @@ from lumigraph.fields.protocols import VolumeField, to_grid_space
 from .occupancy import OccupancyGrid
 
 RAYS_PER_CHUNK = {"cpu": 2**15, "cuda": 2**20}
-"""Few on a CPU, which looks between chunks whether to go on; on a GPU a chunk of 2^15 rays costs more
-of the host than of the GPU (1280x720 pixels on one H100: 23 ms, against 6 ms in one chunk)."""
+"""Few on a CPU, which looks between chunks whether to go on; on a GPU a chunk of 2^15 rays costs
+more of the host than of the GPU (1280x720 pixels on one H100: 23 ms, against 6 ms in one chunk)."""
 SAMPLES_PER_CHUNK = 2**22  # of a fused pass
 QUERIES_PER_CHUNK = 2**20  # samples of a field that is asked step by step
 NORMAL_CHUNK = 2**17  # samples whose density gradient is formed at a time

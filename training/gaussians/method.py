@@ -138,7 +138,7 @@ class GaussiansMethod:
         self.field = Gaussians(cloud.to(device))
         self.extent = scene_extent(scene)
         self.background = Background.of_scene(scene, config).to(device)
-        self.renderer = build_renderer(scene, config, self.background)
+        self._renderer = build_renderer(scene, config, self.background)
         self.strategy: Strategy = build_strategy(config, extent=self.extent, device=device)
         self.gaussians = GaussianState(self.field, self.strategy.statistics)
         self.exposure = ExposureTable(len(train)).to(device) if config.exposure else None
@@ -154,6 +154,12 @@ class GaussiansMethod:
         self._schedule = Schedule(config)
         self._bad = torch.zeros(1, dtype=torch.int32, device=device)
         self._bad_steps = 0
+
+    @property
+    def renderer(self) -> SplatRenderer:
+        """With the background as it is learned by now."""
+        self._renderer.background = self.background.for_frames()
+        return self._renderer
 
     def notes(self) -> Sequence[str]:
         size = self._forecast.total / 2**30

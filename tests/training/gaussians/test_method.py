@@ -13,7 +13,7 @@ from lumigraph.core.scene import cube
 from lumigraph.core.transforms import look_at, se3_exp
 from lumigraph.fields import Gaussians
 from lumigraph.renderers import SplatRenderer
-from lumigraph.training import Run, StepEvent, evaluate, resume, train
+from lumigraph.training import Run, StepEvent, evaluate, resume, train, train_config
 from lumigraph.training.checkpoint import load_checkpoint
 from lumigraph.training.files import newest_checkpoint
 from lumigraph.training.gaussians.image_tables import RowAdam, corrected_pose
@@ -317,3 +317,14 @@ def test_gpu_training_learns_and_opens_on_a_cpu(name, small_config, tmp_path):
     frame = run.model("cpu").render(scene.cameras[0])
     there = run.model("cuda").render(scene.cameras[0])
     assert float((frame.color - there.color).abs().mean()) < 1e-3
+
+
+def test_frames_while_training_have_the_learned_background(make_scene, some_points):
+    config = train_config("gaussians", "tiny", max_gaussians=200, device="cpu")
+    method = GaussiansMethod(make_scene(points=some_points()), config, torch.device("cpu"))
+    for step in range(5):
+        method.step(Progress(step, step / 5, 5))
+    learned = (0.5 + method.background.table.detach()[0]).clamp(0, 1)
+    assert not torch.equal(learned, torch.full((3,), 0.5))
+    assert torch.equal(method.renderer.background, learned)
+    assert method.renderer is method.renderer
