@@ -117,34 +117,48 @@ def _part(shape: Any, matrix: Points, is_linear: bool) -> MeshPart:
     """One geometry of trimesh, moved into the frame of the file."""
     vertices = np.asarray(shape.vertices, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
     triangles = np.asarray(shape.faces, np.int64).reshape(-1, 3)
-    colors, uv, texture = None, None, None
+    shades, uv, texture = None, None, None  # colors as the file has them: bytes or fractions
     visual = shape.visual
     if visual.kind == "vertex":
-        colors = np.asarray(visual.vertex_colors, np.uint8)[:, :3]
+        shades = np.asarray(visual.vertex_colors)
     elif visual.kind == "face":
         # Each triangle has a color of its own: no vertex can be shared.
-        colors = np.asarray(visual.face_colors, np.uint8)[:, :3].repeat(3, axis=0)
+        shades = np.asarray(visual.face_colors).repeat(3, axis=0)
         vertices = vertices[triangles.reshape(-1)]
         triangles = np.arange(len(vertices)).reshape(-1, 3)
     elif visual.kind == "texture":
-        texture = _texture(visual.material)
-        uv = None if visual.uv is None else np.asarray(visual.uv, np.float64)[:, :2]
-        factor = getattr(visual.material, "baseColorFactor", None)
-        if (texture is None or uv is None) and factor is not None:
-            colors = np.tile(
-                np.asarray(visual.material.main_color, np.uint8)[:3], (len(vertices), 1)
-            )
-    if texture is None or uv is None:
-        texture, uv = None, None
-    if is_linear and colors is not None:  # glTF keeps colors, unlike textures, in linear light
-        srgb = linear_to_srgb(torch.from_numpy(colors / 255.0)).numpy()
-        colors = (srgb * 255 + 0.5).astype(np.uint8)
+        texture, uv = _texture(visual)
+        if texture is None:
+            shades = _material_colors(visual, len(vertices))
+    colors = None if shades is None else _to_srgb_bytes(shades[:, :3], is_linear)
     return MeshPart(vertices, triangles, colors, uv, texture)
 
 
-def _texture(material: Any) -> NDArray[np.uint8] | None:
+def _texture(visual: Any) -> tuple[NDArray[np.uint8] | None, NDArray[np.float64] | None]:
+    """Image and places in it, both or neither."""
+    material = visual.material
     image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-    return None if image is None else np.asarray(image.convert("RGB"), np.uint8)
+    if image is None or visual.uv is None:
+        return None, None
+    return np.asarray(image.convert("RGB"), np.uint8), np.asarray(visual.uv, np.float64)[:, :2]
+
+
+def _material_colors(visual: Any, count: int) -> NDArray[Any] | None:
+    """Colors of vertices beside a material, or the one color of the material."""
+    colors = visual.vertex_attributes.get("color")
+    if colors is not None and len(colors) == count:
+        return np.asarray(colors)
+    if getattr(visual.material, "baseColorFactor", None) is None:
+        return None
+    return np.tile(np.asarray(visual.material.main_color), (count, 1))
+
+
+def _to_srgb_bytes(shades: NDArray[Any], is_linear: bool) -> NDArray[np.uint8]:
+    """Fractions or integers (N, 3), linear as in glTF or sRGB."""
+    whole = 1.0 if shades.dtype.kind == "f" else np.iinfo(shades.dtype).max
+    fractions = torch.from_numpy(shades / whole)
+    srgb = linear_to_srgb(fractions) if is_linear else fractions
+    return np.asarray((srgb.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy())
 
 
 def _check_part(part: MeshPart, name: str) -> None:

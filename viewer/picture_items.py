@@ -113,7 +113,6 @@ class MeshItem(_Item):
             options: dict[str, Any] = {"color": self.color or MESH_COLOR}
             if self.color is None and part.texture is not None:
                 surface.active_texture_coordinates = part.uv
-                # No interpolation of colors across the seams of an atlas is wanted from mip maps.
                 options = {"texture": stage.pyvista.Texture(np.ascontiguousarray(part.texture))}
             elif self.color is None and part.colors is not None:
                 surface.point_data["rgb"] = part.colors

@@ -7,7 +7,7 @@ what lumigraph exports.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +79,19 @@ class SubjectReport:
     """For machines."""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What is to be drawn and said of a subject."""
+
+    kind: str
+    items: list[Item]
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
+    title: str = ""
+    detail: str = ""
+    """A line below the title."""
+
+
 def picture_of_scene(
     scene: Scene,
     *,
@@ -93,9 +106,9 @@ def picture_of_scene(
     """
     items = _scene_items(scene)
     has_points = any(isinstance(item, PointsItem) for item in items)
-    shown = "cameras, points and bounds" if has_points else "cameras and bounds"
-    options = _named(options, scene.name, shown)
-    return _drawn("scene", items, scene, out, options, subject or SubjectOptions(), [], {})
+    detail = "cameras, points and bounds" if has_points else "cameras and bounds"
+    found = _Found("scene", items, title=scene.name, detail=detail)
+    return _drawn(found, out, options=options, subject=subject)
 
 
 def picture_of_run(
@@ -112,22 +125,21 @@ def picture_of_run(
     Raises:
         InputError and its kinds: no run, no checkpoint yet; see `picture`, too.
     """
-    subject = subject or SubjectOptions()
     opened = run if isinstance(run, Run) else Run.open(run)
     scene, method = opened.scene(), opened.config.method
     cloud = cloud_of(opened.model("cpu").field)
-    items: list[Item] = []
+    items = _scene_items(scene)
     if cloud is None:
         facts = [("primitives", f"none: method {method} has no Gaussians to draw")]
-        items += _scene_items(scene)
     else:
         facts = [("primitives", f"{len(cloud):,} Gaussians")]
-        items.append(GaussiansItem(cloud, subject.most_gaussians, bounds=scene.bounds))
-        items += [item for item in _scene_items(scene) if not isinstance(item, PointsItem)]
-    title = opened.path.resolve().name
-    options = _named(options, title, f"{method} on {scene.name}, frame of training")
+        most = (subject or SubjectOptions()).most_gaussians
+        primitives = GaussiansItem(cloud, most, bounds=scene.bounds)
+        items = [primitives, *(item for item in items if not isinstance(item, PointsItem))]
     numbers = {"method": method, "gaussians": None if cloud is None else len(cloud)}
-    return _drawn("run", items, scene, out, options, subject, facts, numbers)
+    detail = f"{method} on {scene.name}, frame of training"
+    found = _Found("run", items, facts, numbers, opened.path.resolve().name, detail)
+    return _drawn(found, out, options=options, subject=subject)
 
 
 def picture_of_file(
@@ -149,23 +161,21 @@ def picture_of_file(
     Raises:
         InputError and its kinds: unknown or damaged files, an empty mesh; see `picture`, too.
     """
-    file, subject = Path(path), subject or SubjectOptions()
+    file, chosen = Path(path), subject or SubjectOptions()
     if out is not None:
         check_picture_target(Path(out))
     kind = kind_of(file)
     if truth is not None and kind != "mesh":
         raise InputError(f"{file}: holds {kind}, and only a mesh can be compared with the truth")
-    options = _named(options, file.name, "")
     if truth is not None:
-        items, facts, numbers, detail = _judged(file, Path(truth), subject)
+        found = _judged(file, Path(truth), chosen)
     else:
-        items, facts, numbers, detail = _READERS[kind](file, subject)
-    if not options.subtitle:
-        options = replace(options, subtitle=detail)
+        found = _READERS[kind](file, chosen)
     if scene is not None:
         around = _scene_items(scene, move=scene.normalization.inverse())
-        items += [item for item in around if kind == "mesh" or not isinstance(item, PointsItem)]
-    return _drawn(kind, items, scene, out, options, subject, facts, numbers)
+        kept = [item for item in around if kind == "mesh" or not isinstance(item, PointsItem)]
+        found = replace(found, items=found.items + kept)
+    return _drawn(found, out, options=options, subject=chosen)
 
 
 def kind_of(path: Path) -> Kind:
@@ -199,40 +209,38 @@ def cloud_of(field: Any) -> GaussianCloud | None:
         return GaussianCloud(*(part.detach().cpu() for part in field.gaussians_at(None)))
 
 
-_Read = tuple[list[Item], list[tuple[str, str]], dict[str, Any], str]
-"""Items, facts, numbers and a line for the picture."""
-
-
-def _mesh(path: Path, subject: SubjectOptions) -> _Read:
+def _mesh(path: Path, subject: SubjectOptions) -> _Found:
     mesh = read_mesh(path)
     facts, numbers = _mesh_facts(mesh)
-    return [MeshItem(mesh)], facts, numbers, f"mesh, size {_size(mesh.vertices)}"
+    detail = f"mesh, size {_size(mesh.vertices)}"
+    return _Found("mesh", [MeshItem(mesh)], facts, numbers, path.name, detail)
 
 
-def _points(path: Path, subject: SubjectOptions) -> _Read:
+def _points(path: Path, subject: SubjectOptions) -> _Found:
     cloud = _point_cloud(path)
     size = _size(cloud.positions.numpy())
-    facts = [("points", f"{len(cloud):,}"), ("size", size)]
-    return [PointsItem(cloud)], facts, {"points": len(cloud)}, f"points, size {size}"
+    facts, numbers = [("points", f"{len(cloud):,}"), ("size", size)], {"points": len(cloud)}
+    items: list[Item] = [PointsItem(cloud)]
+    return _Found("points", items, facts, numbers, path.name, f"points, size {size}")
 
 
-def _gaussians(path: Path, subject: SubjectOptions) -> _Read:
-    found = read_splats(path)
-    item = GaussiansItem(found.cloud, subject.most_gaussians)
+def _gaussians(path: Path, subject: SubjectOptions) -> _Found:
+    read = read_splats(path)
+    item = GaussiansItem(read.cloud, subject.most_gaussians)
     if not len(item.extent()):
         raise DataError(f"{path}: none of its Gaussians is opaque enough to be drawn")
-    facts = [("Gaussians", found.report.line())]
-    return [item], facts, {"gaussians": len(found.cloud)}, found.report.format
+    facts, numbers = [("Gaussians", read.report.line())], {"gaussians": len(read.cloud)}
+    return _Found("Gaussians", [item], facts, numbers, path.name, read.report.format)
 
 
-_READERS: dict[str, Callable[[Path, SubjectOptions], _Read]] = {
+_READERS: dict[str, Callable[[Path, SubjectOptions], _Found]] = {
     "mesh": _mesh,
     "points": _points,
     "Gaussians": _gaussians,
 }
 
 
-def _judged(path: Path, truth: Path, subject: SubjectOptions) -> _Read:
+def _judged(path: Path, truth: Path, subject: SubjectOptions) -> _Found:
     """A mesh held against the truth."""
     mesh = read_mesh(path)
     kind = kind_of(truth)
@@ -248,7 +256,7 @@ def _judged(path: Path, truth: Path, subject: SubjectOptions) -> _Read:
         f"{scores.completeness:.3g}, F-score {scores.f_score:.3f} within {scores.threshold:.3g}"
     )
     numbers |= {"truth": str(truth), "scores": scores.to_dict()}
-    return [item], facts + scores.lines(), numbers, detail
+    return _Found("mesh", [item], facts + scores.lines(), numbers, path.name, detail)
 
 
 def _mesh_facts(mesh: TriangleMesh) -> tuple[list[tuple[str, str]], dict[str, Any]]:
@@ -289,36 +297,31 @@ def _near(points: PointCloud, move: Similarity, around: np.ndarray) -> PointClou
     return PointCloud(positions[kept], colors)
 
 
-def _named(options: PictureOptions | None, title: str, subtitle: str) -> PictureOptions:
-    """With words of its own where none are given."""
-    options = options or PictureOptions()
-    return replace(options, title=options.title or title, subtitle=options.subtitle or subtitle)
-
-
 def _drawn(
-    kind: str,
-    items: list[Item],
-    scene: Scene | None,
+    found: _Found,
     out: str | Path | None,
-    options: PictureOptions,
-    subject: SubjectOptions,
-    facts: list[tuple[str, str]],
-    numbers: dict[str, Any],
+    *,
+    options: PictureOptions | None,
+    subject: SubjectOptions | None,
 ) -> SubjectReport:
+    """The picture, with words and directions where the options leave them open."""
+    options = options or PictureOptions()
+    title, detail = options.title or found.title, options.subtitle or found.detail
+    options = replace(options, title=title, subtitle=detail)
+    index = None if subject is None else subject.camera
+    shown = next((item.cameras for item in found.items if isinstance(item, CamerasItem)), None)
+    if index is not None and shown is None:
+        raise InputError("camera: no capture is given whose camera could be taken")
     view = None
-    shown = next((item.cameras for item in items if isinstance(item, CamerasItem)), None)
-    if subject.camera is not None:
-        if shown is None:
-            raise InputError("camera: no capture is given whose camera could be taken")
-        view = PictureView.of_camera(shown, subject.camera, options.size)
     if shown is not None and len(shown):
-        if options.up is None:
-            options = replace(options, up=_direction(upward(shown)))
-        if options.toward is None:
-            options = replace(options, toward=_direction(shown.forwards.double().mean(dim=0)))
-    report = picture(items, out=out, view=view, options=options)
-    numbers = {"kind": kind, **numbers, "picture": None if out is None else str(out)}
-    return SubjectReport(report, kind, facts, numbers)
+        if index is not None:
+            view = PictureView.of_camera(shown, index, options.size)
+        forward = _direction(shown.forwards.double().mean(dim=0))
+        up = options.up or _direction(upward(shown))
+        options = replace(options, up=up, toward=options.toward or forward)
+    report = picture(found.items, out=out, view=view, options=options)
+    numbers = {"kind": found.kind, **found.numbers, "picture": None if out is None else str(out)}
+    return SubjectReport(report, found.kind, found.facts, numbers)
 
 
 def _direction(vector: Tensor) -> tuple[float, float, float] | None:

@@ -159,7 +159,8 @@ def _rendered(
             plotter,
             origin=points.mean(axis=0),
             reach=float(np.linalg.norm(np.ptp(points, axis=0))),
-            pixel=min(width / 1100, height / 800) * _OVERSAMPLING,
+            # Lines and points of small pictures would vanish.
+            pixel=max(min(width / 1100, height / 800), 0.6) * _OVERSAMPLING,
             eye=view.position,
             up=np.array(options.up or -view.camera_to_world[:3, 1], np.float64),
         )
