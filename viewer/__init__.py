@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         picture_of_scene,
     )
     from lumigraph.viewer.picture_view import PictureView
+    from lumigraph.viewer.picture_window import CANNOT_DRAW
     from lumigraph.viewer.pictures import (
         PictureOptions,
         PictureReport,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "BoundsItem": "picture_items",
+    "CANNOT_DRAW": "picture_window",
     "CamerasItem": "picture_items",
     "ErrorItem": "picture_items",
     "GaussiansItem": "picture_items",
@@ -50,6 +52,7 @@ _MODULE_OF = {
 
 __all__ = [
     "BoundsItem",
+    "CANNOT_DRAW",
     "CamerasItem",
     "ErrorItem",
     "GaussiansItem",

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from lumigraph.core.errors import BackendError, require
+from lumigraph.core.errors import BackendError, MissingExtraError, require
 
 _VARIABLE = "VTK_DEFAULT_OPENGL_WINDOW"
 _QUIET = {"EGL_LOG_LEVEL": "fatal"}  # Mesa speaks of every device that it may not open.
@@ -26,6 +26,8 @@ window.SetSize(8, 8)
 window.Render()
 print("works" if window.SupportsOpenGL() else "fails")
 """
+CANNOT_DRAW = (MissingExtraError, BackendError)
+"""What `drawing` raises where PyVista or OpenGL is missing."""
 PACKAGES = "libegl1 libgl1-mesa-dri"
 """What Debian and Ubuntu call what is needed; libosmesa6 serves as well."""
 
