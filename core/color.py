@@ -50,7 +50,7 @@ _EMBER = (
 
 _GRAY = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
-COLORMAPS = {"spectrum": _SPECTRUM, "heat": _HEAT, "ember": _EMBER, "gray": _GRAY}
+COLORMAPS = {"spectrum": _SPECTRUM, "heat": _HEAT, "gray": _GRAY, "ember": _EMBER}
 """Colour maps by name: sRGB colours at equal steps from 0 to 1."""
 
 

@@ -18,8 +18,8 @@ Y_0 = 0.28209479177387814
 """The constant harmonic."""
 LEAST_OPACITY = 0.1
 """Gaussians below it are not drawn."""
-FINE_UP_TO = 3000
-"""So many are drawn with 320 triangles each, more with 80."""
+FINE = 4000
+"""So many, the largest, are drawn with 320 triangles each, the others with 80."""
 _LARGEST = 0.12  # Longest deviation as a share of the box; longer ones are surroundings.
 
 
@@ -57,9 +57,14 @@ def chosen_gaussians(cloud: GaussianCloud, most: int, bounds: Tensor | None) -> 
     return cloud.select(good[order])
 
 
-def ellipsoids(cloud: GaussianCloud, pyvista: Any, *, sigmas: float) -> Ellipsoids:
-    """Their triangles, half axes `sigmas` standard deviations."""
-    ball = pyvista.Icosphere(nsub=2 if len(cloud) <= FINE_UP_TO else 1)
+def ellipsoids(cloud: GaussianCloud, pyvista: Any, *, sigmas: float, splits: int) -> Ellipsoids:
+    """Triangles of G ellipsoids.
+
+    Args:
+        sigmas: half axes in standard deviations.
+        splits: how often the 20 triangles of an icosahedron are split in four.
+    """
+    ball = pyvista.Icosphere(nsub=splits)
     corners = torch.from_numpy(np.asarray(ball.points, np.float64))
     corners = corners / corners.norm(dim=1, keepdim=True)
     faces = np.asarray(ball.faces, np.int64).reshape(-1, 4)[:, 1:]

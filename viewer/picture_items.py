@@ -21,7 +21,7 @@ from lumigraph.core.frusta import frusta
 from lumigraph.datasets.scene_picture import BOX_COLOR, OTHER_COLOR, POINT_COLOR, TRAIN_COLOR
 from lumigraph.export.mesh_reading import Points, TriangleMesh
 
-from .picture_gaussians import base_colors, chosen_gaussians, ellipsoids, robust_box, tips
+from .picture_gaussians import FINE, base_colors, chosen_gaussians, ellipsoids, robust_box, tips
 from .picture_overlay import ColorBar, LegendEntry, nice_limit
 
 SPLIT_COLORS = {"train": TRAIN_COLOR, "test": OTHER_COLOR, "val": "#0f9d76"}
@@ -45,7 +45,7 @@ class Stage:
     reach: float
     """Length of the diagonal of all that is shown."""
     pixel: float
-    """Rendered pixels for a pixel of a picture 800 high."""
+    """Rendered pixels for a pixel of a picture of 1100 x 800."""
     eye: Points
     """(3,) where the picture is taken from."""
     up: Points
@@ -216,7 +216,7 @@ class PointsItem(_Item):
 
     points: PointCloud
     size: float | None = None
-    """Of a point, in pixels of a picture 800 high; None takes one by their number."""
+    """Of a point, in pixels of a picture of 1100 x 800; None takes one by their number."""
     most: int = 400_000
     """More points than these are thinned out evenly."""
     fitted: bool = True
@@ -276,14 +276,16 @@ class GaussiansItem(_Item):
 
     def draw(self, stage: Stage) -> None:
         chosen = self._chosen()
-        if not len(chosen):
-            return
-        shapes = ellipsoids(chosen, stage.pyvista, sigmas=self.sigmas)
-        surface = stage.surface(shapes.vertices, shapes.triangles)
-        surface.point_data["Normals"] = shapes.normals
-        surface.point_data.active_normals_name = "Normals"
-        surface.point_data["rgb"] = shapes.colors
-        stage.plotter.add_mesh(surface, scalars="rgb", rgb=True, smooth_shading=True, **_LIT)
+        for part, splits in ((slice(FINE), 2), (slice(FINE, None), 1)):
+            cloud = chosen.select(part)
+            if not len(cloud):
+                continue
+            shapes = ellipsoids(cloud, stage.pyvista, sigmas=self.sigmas, splits=splits)
+            surface = stage.surface(shapes.vertices, shapes.triangles)
+            surface.point_data["Normals"] = shapes.normals
+            surface.point_data.active_normals_name = "Normals"
+            surface.point_data["rgb"] = shapes.colors
+            stage.plotter.add_mesh(surface, scalars="rgb", rgb=True, smooth_shading=True, **_LIT)
 
     def legend(self) -> list[LegendEntry]:
         drawn = len(self._chosen())

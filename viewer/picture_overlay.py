@@ -18,7 +18,7 @@ from lumigraph.core.color import colorize
 
 Pixels = NDArray[np.uint8]
 _MARGIN, _GAP, _CHIP = 22, 10, 13
-"""Pixels in a picture 800 high; others scale."""
+"""Pixels in a picture of 1100 x 800; others scale."""
 _INK = {True: ((24, 32, 44), (91, 103, 118)), False: (((240, 243, 247)), (170, 180, 193))}
 """Colors of titles and of lesser text on a light picture and on a dark one."""
 
@@ -56,7 +56,7 @@ class Words:
 
 
 def annotated(image: Pixels, words: Words, *, is_light: bool) -> Pixels:
-    """The picture (H, W, 3) with words on it; they scale with its smaller side."""
+    """The picture (H, W, 3) with words on it; they scale with its size."""
     canvas = Image.fromarray(image)
     pen = _Pen(canvas, is_light)
     pen.heading(words)
@@ -71,7 +71,7 @@ class _Pen:
         self.draw = ImageDraw.Draw(canvas)
         self.canvas = canvas
         self.width, self.height = canvas.size
-        self.scale = min(self.width / 1100, self.height / 800)
+        self.scale = word_scale(self.width, self.height)
         self.strong, self.faint = _INK[is_light]
         self.halo = (255, 255, 255) if is_light else (16, 20, 27)
 
@@ -137,6 +137,14 @@ class _Pen:
             if taken > room:
                 font = _font(max(6, int(self.px(size) * room / taken)))
         return font
+
+
+def word_scale(width: int, height: int) -> float:
+    """How much larger words, lines and points are than in a picture of 1100 x 800.
+
+    In small pictures they would vanish, so that they do not go below 0.7.
+    """
+    return max(0.7, math.sqrt(width * height / (1100 * 800)))
 
 
 def nice_step(limit: float) -> float:

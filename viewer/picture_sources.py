@@ -135,7 +135,7 @@ def picture_of_run(
         facts = [("primitives", f"{len(cloud):,} Gaussians")]
         most = (subject or SubjectOptions()).most_gaussians
         primitives = GaussiansItem(cloud, most, bounds=scene.bounds)
-        items = [primitives, *(item for item in items if not isinstance(item, PointsItem))]
+        items = [primitives, *items]
     numbers = {"method": method, "gaussians": None if cloud is None else len(cloud)}
     detail = f"{method} on {scene.name}, frame of training"
     found = _Found("run", items, facts, numbers, opened.path.resolve().name, detail)

@@ -21,7 +21,7 @@ from lumigraph.core.errors import ConfigError, DataError, InputError, require
 from lumigraph.training.files import write_atomic
 
 from .picture_items import Item, Points, Stage
-from .picture_overlay import Words, annotated
+from .picture_overlay import Words, annotated, word_scale
 from .picture_view import PictureView
 from .picture_window import drawing
 
@@ -159,15 +159,14 @@ def _rendered(
             plotter,
             origin=points.mean(axis=0),
             reach=float(np.linalg.norm(np.ptp(points, axis=0))),
-            # Lines and points of small pictures would vanish.
-            pixel=max(min(width / 1100, height / 800), 0.6) * _OVERSAMPLING,
+            pixel=word_scale(width, height) * _OVERSAMPLING,
             eye=view.position,
             up=np.array(options.up or -view.camera_to_world[:3, 1], np.float64),
         )
         for item in items:
             item.draw(stage)
         if options.axes:
-            _add_axes(plotter, options, stage.pixel)
+            _add_axes(plotter, view.size, stage.pixel, is_dark=options.background == "dark")
         _aim(plotter, view, stage)
         image = np.asarray(plotter.screenshot(return_img=True), np.uint8)[..., :3]
     small = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
@@ -187,15 +186,16 @@ def _aim(plotter: Any, view: PictureView, stage: Stage) -> None:
     plotter.renderer.ResetCameraClippingRange()
 
 
-def _add_axes(plotter: Any, options: PictureOptions, pixel: float) -> None:
-    ink = "#dde3ea" if options.background == "dark" else "#3b4654"
+def _add_axes(plotter: Any, size: tuple[int, int], pixel: float, *, is_dark: bool) -> None:
+    side = 110 * pixel / _OVERSAMPLING
+    across, up = min(1.0, side / size[0]), min(1.0, side / size[1])
     plotter.add_axes(
         line_width=2.0 * pixel,
-        color=ink,
+        color="#dde3ea" if is_dark else "#3b4654",
         x_color="#c0392b",
         y_color="#2e8b57",
         z_color="#2f5fd0",
-        viewport=(0.9, 0.0, 1.0, 0.16),
+        viewport=(1 - across, 0.0, 1.0, up),
         interactive=False,
     )
 
