@@ -194,6 +194,8 @@ class CamerasItem(_Item):
         return length, min(1.0, usual / length)
 
     def draw(self, stage: Stage) -> None:
+        if not len(self.cameras):
+            return
         length, freedom = self._length(stage.reach)
         parts = [part.numpy() for part in frusta(self.cameras, length)]
         for _, color, indices in self._groups():
@@ -204,10 +206,11 @@ class CamerasItem(_Item):
             _draw_frusta(stage, corners, color, freedom)
 
     def legend(self) -> list[LegendEntry]:
-        return [
-            LegendEntry(f"{len(indices):,} {name} cameras".replace("  ", " "), color)
-            for name, color, indices in self._groups()
-        ]
+        entries = []
+        for name, color, indices in self._groups():
+            noun = f"{name} camera".strip() + ("" if len(indices) == 1 else "s")
+            entries.append(LegendEntry(f"{len(indices):,} {noun}", color))
+        return entries
 
 
 @dataclass(frozen=True, eq=False)

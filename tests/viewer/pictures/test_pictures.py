@@ -111,6 +111,15 @@ def test_cameras_stand_where_they_are_in_the_color_of_their_split(ring_scene):
     assert is_white(report.image).mean() > 0.5
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_cameras_are_drawn_too(ring_scene, box_mesh, count):
+    cameras = ring_scene().cameras[:count]
+    items = [viewer.MeshItem(box_mesh()), viewer.CamerasItem(cameras)]
+    report = viewer.picture(items, options=BARE)
+    assert is_red(report.image).sum() > 200
+    assert [entry.text for entry in items[1].legend()] == ["1 camera"] * count
+
+
 def test_points_and_bounds_are_drawn_in_place():
     places = np.array([[-1.0, -1, -1], [1, 1, 1], [1, -1, 0.5]])
     cloud = PointCloud(
