@@ -38,9 +38,19 @@ _HEAT = (
 )
 """Colours at equal steps of rising lightness: black, violet, red, orange, pale yellow."""
 
+_EMBER = (
+    (0.87, 0.90, 0.93),
+    (0.97, 0.90, 0.62),
+    (0.99, 0.70, 0.29),
+    (0.92, 0.38, 0.16),
+    (0.71, 0.10, 0.20),
+    (0.33, 0.03, 0.24),
+)
+"""Colours at equal steps of falling lightness: pale grey, yellow, orange, red, dark purple."""
+
 _GRAY = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
-COLORMAPS = {"spectrum": _SPECTRUM, "heat": _HEAT, "gray": _GRAY}
+COLORMAPS = {"spectrum": _SPECTRUM, "heat": _HEAT, "gray": _GRAY, "ember": _EMBER}
 """Colour maps by name: sRGB colours at equal steps from 0 to 1."""
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from lumigraph.core.cameras import CameraModel
 from lumigraph.core.errors import DataError
+from lumigraph.core.frusta import frusta
 from lumigraph.core.scene import Scene
 
 MOST_POINTS = 6000
@@ -151,33 +152,20 @@ def _draw_points(axes: Any, scene: Scene, frame: _Frame) -> None:
 
 def _draw_cameras(axes: Any, scene: Scene, frame: _Frame) -> None:
     training = set(scene.splits["train"].tolist()) if "train" in scene.splits else set()
-    for index in _thinned(len(scene.cameras), MOST_CAMERAS).tolist():
-        outline = frame.place(_frustum(scene, index, FRUSTUM_DEPTH * frame.reach))
+    chosen = _thinned(len(scene.cameras), MOST_CAMERAS)
+    parts = frusta(scene.cameras.select(torch.from_numpy(chosen)), FRUSTUM_DEPTH * frame.reach)
+    for index, *corners in zip(chosen.tolist(), *(part.numpy() for part in parts), strict=True):
+        outline = frame.place(_outline(*corners))
         # Beyond the picture's reach a camera would be drawn over its margin.
         if (np.abs(outline) < 1.2 * frame.reach).all():
             color = TRAIN_COLOR if index in training else OTHER_COLOR
             axes.plot(*outline.T, color=color, linewidth=0.7)
 
 
-def _frustum(scene: Scene, index: int, depth: float) -> Array:
-    """One line (N, 3) along the edges of what a camera sees, with a mark at the upper side."""
-    cameras = scene.cameras
-    width, height = cameras.size(index)
-    model = int(cameras.models[index])
-    half = np.array([width, height]) / max(width, height) / 2
-    if model in (CameraModel.PINHOLE, CameraModel.OPENCV):
-        focal = cameras.intrinsics[index, :2].double().cpu().numpy()
-        # Wide lenses would draw larger than their neighbourhood.
-        half = np.minimum(np.array([width, height]) / (2 * focal), 1.5)
-    left, top = -half
-    right, bottom = half
-    rim = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    mark = [(left / 2, top), (0.0, 1.6 * top), (right / 2, top)]
-    steps = [None, rim[0], rim[1], None, rim[2], rim[3], None, rim[0], rim[3], rim[2], rim[1]]
-    path = [(0.0, 0.0, 0.0) if step is None else (*step, 1.0) for step in steps]
-    path += [(x, y, 1.0) for x, y in (mark[2], mark[1], mark[0], rim[0])]
-    pose = cameras.camera_to_world[index].double().cpu().numpy()
-    return np.asarray(path) * depth @ pose[:3, :3].T + pose[:3, 3]
+def _outline(apex: Array, rim: Array, mark: Array) -> Array:
+    """One line (15, 3) along the edges of what a camera sees and the mark at its upper side."""
+    sides = [apex, rim[0], rim[1], apex, rim[2], rim[3], apex]
+    return np.stack([*sides, rim[0], rim[3], rim[2], rim[1], mark[2], mark[1], mark[0], rim[0]])
 
 
 def _thinned(count: int, most: int) -> NDArray[np.int64]:

@@ -1,5 +1,5 @@
-"""Out of a run: videos, pictures and camera paths rendered to files; surfaces as meshes; files of
-Gaussians read and written. Names load on first use."""
+"""Out of a run: videos, pictures and camera paths rendered to files; surfaces as meshes, scored
+against the truth; files of Gaussians read and written. Names load on first use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lumigraph.export.mesh_export import MeshOptions, mesh
+    from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
+    from lumigraph.export.mesh_scores import MeshScores, mesh_error
     from lumigraph.export.render_path import (
         PathOptions,
         RenderedPath,
@@ -21,13 +23,17 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "MeshOptions": "mesh_export",
+    "MeshScores": "mesh_scores",
     "PathOptions": "render_path",
     "RenderedPath": "render_path",
+    "TriangleMesh": "mesh_reading",
     "WriteOptions": "splat_files",
     "camera_path": "render_path",
     "check_output": "video_writer",
     "mesh": "mesh_export",
+    "mesh_error": "mesh_scores",
     "points": "splat_export",
+    "read_mesh": "mesh_reading",
     "read_splats": "splat_files",
     "render_cameras": "render_path",
     "splats": "splat_export",
@@ -38,13 +44,17 @@ _MODULE_OF = {
 
 __all__ = [
     "MeshOptions",
+    "MeshScores",
     "PathOptions",
     "RenderedPath",
+    "TriangleMesh",
     "WriteOptions",
     "camera_path",
     "check_output",
     "mesh",
+    "mesh_error",
     "points",
+    "read_mesh",
     "read_splats",
     "render_cameras",
     "splats",

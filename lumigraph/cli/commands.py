@@ -20,7 +20,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "doctor": Command("doctor", "say what runs where on this machine, and why not faster"),
     "demo": Command("demo", "train a built-in scene, score it, make a video and a report"),
-    "inspect": Command("inspect", "say what a folder of posed images holds"),
+    "inspect": Command("inspect", "say and draw what a scene, a run or a file of geometry holds"),
     "train": Command("train", "train a scene into a run folder"),
     "evaluate": Command("evaluate", "score a run on its test views"),
     "render": Command("render", "render a camera path of a run to a video or to pictures"),

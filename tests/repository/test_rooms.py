@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "renderers": {"core", "cuda", "fields.protocols"},
     "training": {"core", "cuda", "datasets", "fields", "renderers"},
     "export": {"core", "cuda", "datasets", "fields", "renderers", "training"},
+    "viewer": {"core", "cuda", "datasets", "fields", "renderers", "training", "export"},
 }
 MOST_LINES = 500
 
