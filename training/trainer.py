@@ -128,6 +128,7 @@ class _Loop:
         self.elapsed = 0.0
         self._pending: list[StepResult] = []
         self._last: StepEvent | None = None
+        self._shown: Model | None = None
         self._bad_logs = 0
         self._board = _tensorboard(folder) if config.tensorboard else None
 
@@ -180,7 +181,12 @@ class _Loop:
         return run
 
     def _model(self) -> Model:
-        return Model(self.method.field, self.method.renderer, self.device)
+        """The same object as long as its parts are; a method may bring its renderer up to date."""
+        field, renderer = self.method.field, self.method.renderer
+        shown = self._shown
+        if shown is None or shown.field is not field or shown.renderer is not renderer:
+            shown = self._shown = Model(field, renderer, self.device)
+        return shown
 
     def _heed(self) -> bool:
         """Between two steps, do what the control asks; False where it says stop."""
