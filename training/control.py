@@ -59,7 +59,7 @@ class TrainingControl:
         self.asked, self.step = False, 0
         self._changed = threading.Condition()
         self._state: State = "new"
-        self._error: BaseException | None = None
+        self._error: str | None = None
         self._trainer: int | None = None
         self._model: Callable[[], Model] | None = None
         self._paused = self._stop = self._checkpoint = False
@@ -76,8 +76,8 @@ class TrainingControl:
             return "paused" if self._state == "training" and self._paused else self._state
 
     @property
-    def error(self) -> BaseException | None:
-        """What ended a run that failed."""
+    def error(self) -> str | None:
+        """What ended a run that failed, in words."""
         return self._error
 
     @property
@@ -206,12 +206,12 @@ class TrainingControl:
             InputError: the control steers another run.
         """
         self._begin()
-        error: BaseException | None = None
+        error: str | None = None
         try:
             yield
         except BaseException as stopped:
             saved = isinstance(stopped, KeyboardInterrupt) and self._model is not None
-            error = None if saved else stopped
+            error = None if saved else str(stopped) or type(stopped).__name__
             raise
         finally:
             self._end(error)
@@ -223,7 +223,7 @@ class TrainingControl:
             self._state, self._error, self._model = "loading", None, None
             self.step = 0
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, error: str | None) -> None:
         with self._changed:
             if self._model is not None:
                 model = self._model()

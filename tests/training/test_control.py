@@ -291,7 +291,7 @@ def test_a_failure_frees_those_who_wait(scene_folder, tiny, tmp_path):
         with pytest.raises(DataError):
             train(tmp_path / "nothing", tiny, out=tmp_path / "run", control=control)
     assert isinstance(results[0], ModelUnavailable) and "nothing" in str(results[0])
-    assert control.state == "failed" and isinstance(control.error, DataError)
+    assert control.state == "failed" and "no such" in control.error
 
     entered = threading.Event()
 
@@ -305,7 +305,7 @@ def test_a_failure_frees_those_who_wait(scene_folder, tiny, tmp_path):
         assert entered.wait(PATIENCE)
         with control.between_steps(PATIENCE) as model:
             assert isinstance(model.field, torch.nn.Module)
-    assert control.state == "failed" and str(control.error) == "the listener broke"
+    assert control.state == "failed" and control.error == "the listener broke"
 
 
 def test_ctrl_c_leaves_the_model_to_look_at(scene_folder, tiny, tmp_path):
