@@ -248,9 +248,12 @@ def test_an_error_while_looking_lets_training_go_on(scene_folder, tiny, tmp_path
         with pytest.raises(ZeroDivisionError), control.between_steps(PATIENCE):
             _ = 1 / 0
         with control.between_steps(PATIENCE) as model:
-            assert isinstance(model.field, torch.nn.Module)
-            with pytest.raises(RuntimeError, match="has the model already"):
-                control.between_steps(PATIENCE).__enter__()
+            with control.between_steps(0.0) as again:
+                assert again is model
+            # it still has the model: nobody else gets it
+            with in_thread(control.between_steps(0.05).__enter__) as others:
+                pass
+            assert isinstance(others[0], TimeoutError)
         control.resume()
     assert results[0].train_summary()["steps"] == 20
 
