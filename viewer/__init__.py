@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         open_source,
     )
     from lumigraph.viewer.timing import measure_rate
-    from lumigraph.viewer.viewer import Pick, Viewer, serve
+    from lumigraph.viewer.viewer import Pick, Viewer, serve, serve_training
 
 _PLACES = {
     "source": (
@@ -30,7 +30,7 @@ _PLACES = {
         "open_source",
     ),
     "timing": ("measure_rate",),
-    "viewer": ("Pick", "Viewer", "serve"),
+    "viewer": ("Pick", "Viewer", "serve", "serve_training"),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 
@@ -46,6 +46,7 @@ __all__ = [
     "measure_rate",
     "open_source",
     "serve",
+    "serve_training",
 ]
 
 

@@ -14,7 +14,9 @@ import torch
 
 from .callbacks import safe
 from .display import CHANNELS, MOST_STOPS
+from .panel_path import build_path_tab
 from .panel_scene import build_scene_tab
+from .panel_training import build_training_tab
 from .session import CAPS, Session
 
 BACKGROUNDS = {"of the model": None, "white": (255, 255, 255), "black": (0, 0, 0), "chosen": None}
@@ -31,6 +33,13 @@ def build_panel(session: Session) -> None:
         build_view_tab(session)
     with tabs.add_tab("Scene"):
         build_scene_tab(session)
+    if session.source.renders:
+        with tabs.add_tab("Path"):
+            build_path_tab(session)
+    control = getattr(session.source, "control", None)
+    if control is not None:
+        with tabs.add_tab("Training"):
+            build_training_tab(session, control)
 
 
 def build_view_tab(session: Session) -> None:
@@ -141,26 +150,31 @@ def _build_lens(session: Session) -> None:
     @reduce.on_update
     @safe(session)
     def resolution_chosen() -> None:
-        session.cap = int(cap.value)
+        session.cap = min(max(int(cap.value), CAPS[0]), CAPS[-1])
         session.change(cap=session.cap, reduce=bool(reduce.value))
 
 
 def _build_time(session: Session) -> None:
     gui = session.client.gui
-    time = gui.add_slider("Time", 0.0, 1.0, 0.001, 0.0)
+    slider = gui.add_slider("Time", 0.0, 1.0, 0.001, 0.0)
     play = gui.add_checkbox("Play", False)
-    session.change(moment=0.0)
+    session.set_moment(0.0)
 
-    @time.on_update
+    @slider.on_update
     @safe(session)
     def time_chosen() -> None:
-        session.change(moment=min(1.0, max(0.0, float(time.value))))
+        if float(slider.value) != session.moment:
+            session.set_moment(float(slider.value))
+
+    def show(moment: float) -> None:
+        if slider.value != moment:
+            slider.value = moment
 
     def go_on(seconds: float) -> None:
         if play.value:
-            # setting the slider calls `time_chosen`
-            time.value = (float(time.value) + seconds / PLAY_SECONDS) % 1.0
+            session.set_moment((session.moment + seconds / PLAY_SECONDS) % 1.0)
 
+    session.on_moment = show
     session.tickers.append(go_on)
 
 

@@ -31,7 +31,9 @@ from .views import STILL_SECONDS, Drawn, Job, View, Wish
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 2.0
-"""A still picture of a model that trains is made anew this often."""
+"""A still picture of a model that trains is made anew this often at most."""
+REFRESH_SHARE = 0.2
+"""Part of the time that may go into such pictures, of all viewers together."""
 POLL_SECONDS = 1.0
 """The source is asked for news this often while somebody looks."""
 RETRY_SECONDS = 0.5
@@ -156,7 +158,8 @@ class RenderLoop:
         """Seconds until a view with a whole picture needs another one."""
         if view.full_version == self.source.version:
             return POLL_SECONDS
-        return view.full_at + REFRESH_SECONDS - time.monotonic()
+        rest = max(REFRESH_SECONDS, view.full_seconds * self.view_count / REFRESH_SHARE)
+        return view.full_at + rest - time.monotonic()
 
     def _guarded(self, view: View | None, work: Callable[[], bool]) -> bool:
         """One bad picture must not end the thread."""
@@ -226,7 +229,7 @@ class RenderLoop:
         view.drawn_serial = job.serial
         if job.full:
             view.full_serial, view.full_version = job.serial, job.version
-            view.full_at = time.monotonic()
+            view.full_at, view.full_seconds = time.monotonic(), job.seconds
         view.show(Drawn(image, frame, job))
 
     def _photo(self, wish: Wish, cameras: Cameras) -> Photo | None:

@@ -64,6 +64,9 @@ class Session:
         """The newest picture."""
         self.on_status: Callable[[str], None] = lambda text: None
         self.on_lens: Callable[[float], None] = lambda radians: None
+        self.moment = 0.0
+        """Time of a moving scene, in [0, 1]."""
+        self.on_moment: Callable[[float], None] = lambda moment: None
         self.tickers: list[Callable[[float], None]] = []
         """Called about 20 times a second with the seconds since the last call."""
         self.listeners: list[Listener] = []
@@ -113,6 +116,12 @@ class Session:
         self.view.change(moving=moving, **changes)
         self.loop.wake()
 
+    def set_moment(self, moment: float) -> None:
+        """Time of a moving scene, in [0, 1]."""
+        self.moment = min(1.0, max(0.0, moment))
+        self.change(moment=self.moment)
+        self.on_moment(self.moment)
+
     def restyle(self, **changes: Any) -> None:
         """Some fields of the look."""
         self.look = replace(self.look, **changes)
@@ -124,15 +133,8 @@ class Session:
         Args:
             distance: to the point that the browser's camera turns about.
         """
-        pose = cameras.camera_to_world[0].double().cpu()
-        position, forward = pose[:3, 3], pose[:3, 2]
-        handle = self.client.camera
-        with self.client.atomic():
-            handle.wxyz = quaternion_from_rotation(pose[:3, :3]).numpy()
-            handle.position = position.numpy()
-            handle.look_at = (position + forward * distance).numpy()
-            handle.fov = fitting_angle(cameras, handle.aspect)
-        self.on_lens(handle.fov)
+        angle = fitting_angle(cameras, self.client.camera.aspect)
+        self.stand_at(cameras.camera_to_world[0], angle, distance=distance)
 
     def tick(self, seconds: float) -> None:
         """Time has passed: what plays goes on. Never raises."""
@@ -146,6 +148,38 @@ class Session:
         """News of the training."""
         for listener in self.listeners:
             listener(event)
+
+    @property
+    def field_of_view(self) -> float:
+        """Degrees across the shorter side of the window, as in `CameraPath`."""
+        camera = self.client.camera
+        narrow = min(1.0, camera.image_width / camera.image_height)
+        return math.degrees(2 * math.atan(math.tan(camera.fov / 2) * narrow))
+
+    def pose(self) -> Tensor:
+        """(4, 4) of the browser's camera, x right, y down, z forward, in the scene frame."""
+        camera = self.client.camera
+        size = (camera.image_width, camera.image_height)
+        shot = Shot.of(camera.wxyz, camera.position, field_of_view=camera.fov, size=size)
+        return shot.camera_to_world
+
+    def stand_at(self, pose: Tensor, angle: float, *, distance: float) -> None:
+        """Move the browser's camera.
+
+        Args:
+            pose: (4, 4) in the scene frame.
+            angle: radians from the lower to the upper edge.
+            distance: to the point that the camera turns about.
+        """
+        pose = pose.double().cpu()
+        position, forward = pose[:3, 3], pose[:3, 2]
+        handle = self.client.camera
+        with self.client.atomic():
+            handle.wxyz = quaternion_from_rotation(pose[:3, :3]).numpy()
+            handle.position = position.numpy()
+            handle.look_at = (position + forward * distance).numpy()
+            handle.fov = angle
+        self.on_lens(angle)
 
     def download(self, name: str, content: bytes) -> None:
         """Hand the browser a file to save."""

@@ -7,8 +7,8 @@ the call that `lumigraph render` makes: what is seen is what is written.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,8 @@ from lumigraph.core.path_shapes import upward
 from lumigraph.export.splat_files.reading import SPLAT_SUFFIXES, read_splats
 from lumigraph.fields import Gaussians, PrimitiveField
 from lumigraph.renderers import SplatRenderer
-from lumigraph.training import Model, Run
+from lumigraph.training import Model, Run, TrainingControl
+from lumigraph.training.control import ModelUnavailable
 from lumigraph.training.files import newest_checkpoint
 
 from .meshes import MESH_SUFFIXES, MeshFile
@@ -190,36 +191,44 @@ class MeshSource(_Source):
 
 
 class TrainingSource(_Source):
-    """A field while it trains.
+    """A field while it trains, looked at between two steps.
 
     Args:
-        sessions: gives the model between two steps, e.g. `TrainingControl.between_steps`; called
-            with `timeout` in seconds. Its context gives a `Model`, or raises TimeoutError.
+        control: that the run was, or will be, started with.
         scene: what is trained on.
-        kind: name of the method.
-        device: where, in words.
+        title, kind, device: shown in the panel; `kind` is the method's name.
         splats: whether the field is made of Gaussians.
     """
 
-    WAIT = 2.0  # seconds for the end of a step
+    WAIT = 2.0
+    """Seconds to wait for the end of a step."""
 
     def __init__(
         self,
-        sessions: Callable[..., AbstractContextManager[Model]],
+        control: TrainingControl,
         scene: Scene,
         *,
         title: str = "training",
         kind: str = "training",
-        device: str = "",
+        device: str = "its device",
         splats: bool = False,
     ) -> None:
         super().__init__(title, kind, device)
-        self._sessions = sessions
+        self.control = control
         self.splats = splats
         self._show(scene)
 
     def session(self) -> AbstractContextManager[Model | None]:
-        return _Patient(self._sessions(timeout=self.WAIT))
+        return self._between_steps()
+
+    @contextmanager
+    def _between_steps(self) -> Iterator[Model | None]:
+        with ExitStack() as stack:
+            try:
+                model = stack.enter_context(self.control.between_steps(timeout=self.WAIT))
+            except (TimeoutError, ModelUnavailable):
+                model = None
+            yield model
 
     def changed(self) -> None:
         """Steps were made; pictures are out of date."""
@@ -228,25 +237,6 @@ class TrainingSource(_Source):
     def cloud(self) -> GaussianCloud | None:
         with self.session() as model:
             return None if model is None else cloud_of(model)
-
-
-class _Patient(AbstractContextManager):
-    """None instead of TimeoutError."""
-
-    def __init__(self, inner: AbstractContextManager[Model]) -> None:
-        self._inner = inner
-        self._entered = False
-
-    def __enter__(self) -> Model | None:
-        try:
-            model = self._inner.__enter__()
-        except TimeoutError:
-            return None
-        self._entered = True
-        return model
-
-    def __exit__(self, *error: object) -> bool | None:
-        return self._inner.__exit__(*error) if self._entered else None  # type: ignore[arg-type]
 
 
 def open_source(

@@ -15,19 +15,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lumigraph.core import Cameras
+from lumigraph.core import Cameras, Scene
+from lumigraph.core.devices import choose_device
 from lumigraph.core.transforms import look_at
-from lumigraph.training import Run
+from lumigraph.training import Run, RunConfig, TrainingControl
 from lumigraph.training.events import Event
 
 from .browser_gaussians import browser_gaussians
+from .history import History
 from .meshes import MeshFile, Placement
 from .panel import build_panel
+from .path_render import PathRenderer
 from .places import start_view
 from .render_loop import RenderLoop
 from .server import DEFAULT_PORT, Doorkeeper, bind, is_loopback, quiet, start_server
 from .session import Session
-from .source import FrameSource, MeshSource, RunSource, open_source
+from .source import FrameSource, MeshSource, RunSource, TrainingSource, open_source
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +88,7 @@ class Viewer:
         self.meshes = {Path(path).name: MeshFile.open(path) for path in meshes}
         self.composites = bool(self.meshes)
         """Whether pictures come with depths, for things drawn by the browser."""
-        self.control: Any = None
-        self.events: list[Event] = []
+        self.history = History()
         listener = bind(host, port)
         self.port = listener.getsockname()[1]
         self.port_was_taken = port is None and self.port != DEFAULT_PORT
@@ -99,6 +101,7 @@ class Viewer:
             listener.close()
             raise
         self.loop = RenderLoop(source)
+        self.renderer = PathRenderer(source, self.loop)
         self._sessions: dict[int, Session] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -155,12 +158,12 @@ class Viewer:
             self.server.stop()
 
     def on_event(self, event: Event) -> None:
-        """A listener for `training.train`: told of steps, checkpoints and the end."""
+        """A listener for `training.train`: told of steps, checkpoints and the end. Quick."""
         changed = getattr(self.source, "changed", None)
         if changed is not None:
             changed()
             self.loop.wake()
-        self.events.append(event)
+        self.history.add(event)
         for session in self.sessions:
             session.on_event(event)
 
@@ -290,3 +293,37 @@ def serve(run: Run | str | Path, *, device: str | None = None, **options: Any) -
     if isinstance(run, Run):
         return Viewer(RunSource(run, device=device), **options)
     return Viewer(open_source(run, device=device), **options)
+
+
+def serve_training(
+    control: TrainingControl,
+    scene: Scene,
+    *,
+    config: RunConfig | None = None,
+    title: str = "training",
+    **options: Any,
+) -> Viewer:
+    """Show a run while it trains; give the viewer's `on_event` to the trainer.
+
+    The run need not have begun. Where nobody looks, training is never asked for anything.
+
+    Args:
+        control: that the run will be started with.
+        scene: that it trains on.
+        config: its settings: method and device for the panel.
+        title: shown above the panel.
+        options: of `Viewer`: host, port, token, meshes.
+
+    Example:
+        control = TrainingControl()
+        with serve_training(control, scene, config=config) as viewer:
+            train(scene, config, out="runs/x", control=control, on_event=viewer.on_event)
+    """
+    known = {} if config is None else {"kind": config.method, "device": _device(config)}
+    splats = config is not None and config.method.startswith("gaussians")
+    source = TrainingSource(control, scene, title=title, splats=splats, **known)
+    return Viewer(source, **options)
+
+
+def _device(config: RunConfig) -> str:
+    return str(choose_device(config.device))

@@ -173,7 +173,7 @@ class View:
         self.drawn_serial = -1
         self.full_serial = -1
         self.full_version = -1
-        self.full_at = 0.0
+        self.full_at = self.full_seconds = 0.0
         self.work: Job | None = None
 
     def want(self, wish: Wish, *, moving: bool) -> None:
