@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import core, cuda, datasets, export, fields, renderers, training
+    from . import core, cuda, datasets, export, fields, renderers, training, viewer
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,7 @@ __all__ = [
     "fields",
     "renderers",
     "training",
+    "viewer",
 ]
 
 
