@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lumigraph.bench.results import document
 from lumigraph.core import Scene
 from lumigraph.core.devices import choose_device
@@ -112,9 +110,10 @@ def summary(seconds: dict[str, list[float]], config: RunConfig) -> dict[str, Any
     device = choose_device(config.device)
     medians = {kind: statistics.median(values) for kind, values in seconds.items()}
     return {
-        **document("viewer-cost", device, backend_for(torch.device(device)), quick=False),
-        "protocol": "wall clock from the first log line to the last; runs with and without a "
-        "viewer that nobody has open alternate in one process; medians",
+        **document("viewer-cost", device, backend_for(device), quick=False),
+        "protocol": "runs of builtin:object with and without a viewer that nobody has open "
+        "alternate in one process, each with the same seed; medians",
+        "timing": "wall clock from the first log line to the last",
         "method": config.method,
         "preset": config.preset,
         "steps": config.planned_steps,
