@@ -345,14 +345,16 @@ def test_gpu_pictures_between_steps_are_whole(method, tmp_path):
     config = train_config(method, "tiny", log_every=1, device="cuda", **SMALL[method])
     control, pictures = TrainingControl(), []
     options = {"out": tmp_path / "run", "control": control}
+    camera = trainer_module.load_scene("builtin:object", config).cameras[3]
+    control.pause()
     with in_thread(train, "builtin:object", config, **options) as results:
-        until(lambda: control.state == "training")
-        camera = trainer_module.load_scene("builtin:object", config).cameras[3]
+        until(lambda: control.state == "paused")
         with torch.cuda.stream(torch.cuda.Stream()):
+            control.resume()
             look(control, camera.resized_to(48, 48), pictures)
     run = results[0]
     assert run.train_summary()["steps"] == 24
-    assert all(bool(picture.isfinite().all()) for picture in pictures)
+    assert pictures and all(bool(picture.isfinite().all()) for picture in pictures)
     with control.between_steps() as model:
         last = model.render(camera.resized_to(48, 48)).color
     torch.testing.assert_close(last, run.model("cuda").render(camera.resized_to(48, 48)).color)
