@@ -20,6 +20,7 @@ import logging
 import re
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -171,6 +172,8 @@ def start_server(listener: socket.socket, door: Doorkeeper, *, title: str) -> An
             return None
 
     host, port = listener.getsockname()[:2]
+    # a browser that leaves while its panel is filled is nothing to warn of
+    warnings.filterwarnings("ignore", message=r"Queued a \w+ on a closed connection")
     with _START, _guarded_serve(listener, door) as used, quiet():
         server = Server(host=host, port=port, label=title, verbose=False)
     if not used:

@@ -265,8 +265,12 @@ class Viewer:
         session = Session(self, client)
         with self._lock:
             self._sessions[client.client_id] = session
-        session.start()
-        build_panel(session)
+        try:
+            session.start()
+            build_panel(session)
+        except Exception as error:  # it has gone already, or is no browser
+            logger.info("a browser could not be served (%s)", type(error).__name__)
+            logger.debug("where it failed", exc_info=True)
 
     def _disconnected(self, client: Any) -> None:
         with self._lock:
