@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lumigraph.core.frame import Frame
     from lumigraph.core.gaussian_cloud import GaussianCloud
     from lumigraph.core.harmonics import spherical_harmonics
+    from lumigraph.core.path_editing import PathEditor
     from lumigraph.core.rays import Rays, Samples
     from lumigraph.core.scene import ImageSource, MapSource, MemoryImages, PointCloud, Scene, cube
     from lumigraph.core.shapes import check_shapes
@@ -47,6 +48,7 @@ _PLACES = {
     "frame": ("Frame",),
     "gaussian_cloud": ("GaussianCloud",),
     "harmonics": ("spherical_harmonics",),
+    "path_editing": ("PathEditor",),
     "rays": ("Rays", "Samples"),
     "scene": ("ImageSource", "MapSource", "MemoryImages", "PointCloud", "Scene", "cube"),
     "shapes": ("check_shapes",),
@@ -71,6 +73,7 @@ __all__ = [
     "MapSource",
     "MemoryImages",
     "MissingExtraError",
+    "PathEditor",
     "PointCloud",
     "Rays",
     "Samples",

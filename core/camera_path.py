@@ -48,6 +48,7 @@ from lumigraph.core.transforms import (
 
 FORMAT = "lumigraph-camera-path"
 VERSION = 1
+MOST_FRAMES = 1_000_000
 _PATH_KEYS = {"format", "version", "fps", "duration", "loop", "keyframes"}
 _KEYFRAME_KEYS = {"seconds", "camera_to_world", "field_of_view", "time"}
 
@@ -94,8 +95,7 @@ class CameraPath:
         for index, keyframe in enumerate(self.keyframes):
             _check_keyframe(index, keyframe)
         seconds = [keyframe.seconds for keyframe in self.keyframes]
-        if seconds[0] != 0 or any(a >= b for a, b in pairwise(seconds)):
-            raise InputError(f"seconds of keyframes must start at 0 and rise; got {seconds}")
+        _check_order(seconds)
         if not math.isfinite(self.duration) or self.duration < seconds[-1]:
             raise InputError(
                 f"duration must reach the last keyframe at {seconds[-1]} s; got {self.duration}"
@@ -120,8 +120,8 @@ class CameraPath:
             frames: how many, evenly spaced over the duration; None takes `frame_count`.
         """
         count = self.frame_count if frames is None else frames
-        if count < 1:
-            raise InputError(f"frames must be at least 1; got {count}")
+        if not 1 <= count <= MOST_FRAMES:
+            raise InputError(f"frames must be at least 1 and at most {MOST_FRAMES:,}; got {count}")
         if width < 1 or height < 1:
             raise InputError(f"width and height must be at least 1 pixel; got {width} x {height}")
         intervals = count if self.loop else max(1, count - 1)
@@ -129,6 +129,18 @@ class CameraPath:
         poses, angles, times = self._at(seconds)
         focal = min(width, height) / 2 / torch.tan(torch.deg2rad(angles) / 2)
         return Cameras.from_intrinsics(poses.float(), width, height, focal, times=times)
+
+    def view_at(self, seconds: float) -> tuple[Tensor, float, float | None]:
+        """One moment: camera_to_world (4, 4), degrees across the shorter side, time or None.
+
+        Before the start and after the end the path stands still; a loop goes round.
+        """
+        if not math.isfinite(seconds):
+            raise InputError(f"seconds must be a finite number; got {seconds}")
+        if self.loop and self.duration > 0:
+            seconds = seconds % self.duration
+        poses, angles, times = self._at(torch.tensor([seconds], dtype=torch.float64))
+        return poses[0].float(), float(angles[0]), None if times is None else float(times[0])
 
     @classmethod
     def orbit(cls, scene: Scene, *, seconds: float = 6.0, fps: float = 30.0) -> CameraPath:
@@ -164,7 +176,7 @@ class CameraPath:
 
     @classmethod
     def from_file(cls, path: str | Path) -> CameraPath:
-        """Read a path; errors name the file and the key or keyframe."""
+        """Read a path of two or more keyframes; errors name the file and the key or keyframe."""
         file = Path(path)
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
@@ -180,7 +192,8 @@ class CameraPath:
     def to_file(self, path: str | Path) -> None:
         """Write the path as JSON; the file appears whole or not at all."""
         file = Path(path)
-        keyframes = []
+        _check_count(self.keyframes)
+        keyframes: list[dict[str, Any]] = []
         for keyframe in self.keyframes:
             entry: dict[str, Any] = {
                 "seconds": keyframe.seconds,
@@ -276,6 +289,26 @@ def _check_keyframe(index: int, keyframe: Keyframe) -> None:
         raise InputError(f"{where}: seconds must be finite; got {keyframe.seconds}")
 
 
+def _check_order(seconds: list[float]) -> None:
+    if seconds[0] != 0:
+        raise InputError(f"keyframe 0 is at {seconds[0]:g} s; seconds must start at 0")
+    for index, (before, after) in enumerate(pairwise(seconds)):
+        if before >= after:
+            raise InputError(
+                f"keyframe {index + 1} at {after:g} s does not come after keyframe {index} at "
+                f"{before:g} s; list keyframes in the order of their seconds"
+            )
+
+
+def _check_count(keyframes: Sequence[Any]) -> None:
+    """A file holds a motion; a single view is most likely a half-made path."""
+    if len(keyframes) < 2:
+        raise InputError(
+            f"a camera path needs at least two keyframes; got {len(keyframes)}: add another view, "
+            "or the same one later to stand still"
+        )
+
+
 def _path_from(content: Any) -> CameraPath:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f'is not a camera path: "format" must be "{FORMAT}"')
@@ -285,6 +318,7 @@ def _path_from(content: Any) -> CameraPath:
     entries = content["keyframes"]
     if not isinstance(entries, list):
         raise InputError('"keyframes" must be a list')
+    _check_count(entries)
     if not isinstance(content["loop"], bool):
         raise InputError(f'"loop" must be true or false; got {content["loop"]!r}')
     return CameraPath(

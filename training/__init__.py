@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         config_from_dict,
         train_config,
     )
+    from .control import TrainingControl
     from .evaluation import evaluate
     from .events import (
         CheckpointEvent,
@@ -38,6 +39,7 @@ _PLACES = {
         "config_from_dict",
         "train_config",
     ),
+    "control": ("TrainingControl",),
     "events": (
         "CheckpointEvent",
         "Event",
@@ -70,6 +72,7 @@ __all__ = [
     "RunConfig",
     "StepEvent",
     "StepResult",
+    "TrainingControl",
     "ViewEvent",
     "config_from_dict",
     "evaluate",

@@ -20,9 +20,10 @@ from lumigraph.cuda.dispatch import backend_for
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import RunConfig, train_config
+from .control import TrainingControl, synchronize
 from .events import CheckpointEvent, FinishedEvent, Listener, MessageEvent, StepEvent
 from .files import append_line, newest_checkpoint, read_lines, write_json, write_text, write_yaml
-from .method import Progress, StepResult
+from .method import Model, Progress, StepResult
 from .registry import build_method
 from .run import Run, load_scene, scene_record
 
@@ -41,6 +42,7 @@ def train(
     *,
     out: str | Path,
     on_event: Listener | None = None,
+    control: TrainingControl | None = None,
 ) -> Run:
     """Train on a scene and keep everything in the run folder `out`.
 
@@ -49,7 +51,8 @@ def train(
     Args:
         data: a scene, or what `datasets.load` takes.
         config: settings; None takes the preset `tiny` of method `nerf`.
-        on_event: told about steps, checkpoints and the end.
+        on_event: told about steps, checkpoints and the end, in this thread.
+        control: pauses, stops and shows the run, from other threads.
 
     Raises:
         DataError: the data cannot be read, or `out` already holds a run.
@@ -57,18 +60,20 @@ def train(
     """
     config = config or train_config()
     folder = Path(out)
-    if (folder / "config.yaml").exists():
-        raise DataError(f"{folder}: already holds a run; resume it, or choose another folder")
-    begin = time.perf_counter()
-    scene = data if isinstance(data, Scene) else load_scene(data, config)
-    loaded = time.perf_counter() - begin
-    loop = _Loop(scene, config, folder, on_event)
-    write_yaml(folder / "config.yaml", config.to_dict())
-    write_json(folder / "scene.json", scene_record(scene))
-    write_text(folder / "metrics.jsonl", "")
-    run = Run(folder, config, given=scene)
-    run.add_timing("load data", loaded)
-    return loop.run(run)
+    control = control or TrainingControl()
+    with control.steering():
+        if (folder / "config.yaml").exists():
+            raise DataError(f"{folder}: already holds a run; resume it, or choose another folder")
+        begin = time.perf_counter()
+        scene = data if isinstance(data, Scene) else load_scene(data, config)
+        loaded = time.perf_counter() - begin
+        loop = _Loop(scene, config, folder, on_event, control)
+        write_yaml(folder / "config.yaml", config.to_dict())
+        write_json(folder / "scene.json", scene_record(scene))
+        write_text(folder / "metrics.jsonl", "")
+        run = Run(folder, config, given=scene)
+        run.add_timing("load data", loaded)
+        return loop.run(run)
 
 
 def resume(
@@ -77,34 +82,43 @@ def resume(
     steps: int | None = None,
     seconds: float | None = None,
     on_event: Listener | None = None,
+    control: TrainingControl | None = None,
 ) -> Run:
     """Go on exactly where the newest checkpoint of a run stands.
 
     Args:
         steps, seconds: a new end for the whole run (counted from its start); None keeps the old.
+        on_event, control: as in `train`.
 
     Raises:
         CheckpointError: no checkpoint, or one that does not fit.
     """
-    run = Run.open(path)
-    if steps is not None or seconds is not None:
-        config = dataclasses.replace(run.config, steps=steps, seconds=seconds)
-        run = dataclasses.replace(run, config=config)
-    checkpoint = newest_checkpoint(run.path)
-    tensors, header = load_checkpoint(checkpoint)
-    loop = _Loop(run.scene(), run.config, run.path, on_event)
-    loop.restore(tensors, header, checkpoint)
-    write_yaml(run.path / "config.yaml", run.config.to_dict())
-    return loop.run(run)
+    control = control or TrainingControl()
+    with control.steering():
+        run = Run.open(path)
+        if steps is not None or seconds is not None:
+            config = dataclasses.replace(run.config, steps=steps, seconds=seconds)
+            run = dataclasses.replace(run, config=config)
+        checkpoint = newest_checkpoint(run.path)
+        tensors, header = load_checkpoint(checkpoint)
+        loop = _Loop(run.scene(), run.config, run.path, on_event, control)
+        loop.restore(tensors, header, checkpoint)
+        write_yaml(run.path / "config.yaml", run.config.to_dict())
+        return loop.run(run)
 
 
 class _Loop:
     """One run while it trains."""
 
     def __init__(
-        self, scene: Scene, config: RunConfig, folder: Path, on_event: Listener | None
+        self,
+        scene: Scene,
+        config: RunConfig,
+        folder: Path,
+        on_event: Listener | None,
+        control: TrainingControl,
     ) -> None:
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.control = config, folder, control
         self.device = choose_device(config.device)
         torch.manual_seed(config.seed)
         random.seed(config.seed)
@@ -114,6 +128,7 @@ class _Loop:
         self.elapsed = 0.0
         self._pending: list[StepResult] = []
         self._last: StepEvent | None = None
+        self._shown: Model | None = None
         self._bad_logs = 0
         self._board = _tensorboard(folder) if config.tensorboard else None
 
@@ -140,23 +155,58 @@ class _Loop:
         return Progress(done, fraction, max(planned, 1), rate)
 
     def run(self, run: Run) -> Run:
-        interrupted = False
+        interrupted = stopped = False
+        self.control.attach(self._model, self.done)
         for note in self.method.notes():
             self._tell(MessageEvent(note))
         saved_at = self.elapsed
         try:
             while self.fraction < 1.0:
+                if self.control.asked and not self._heed():
+                    stopped = True
+                    break
                 self._step()
                 if self.elapsed - saved_at > self.config.checkpoint_every_seconds:
                     self.save()
                     saved_at = self.elapsed
         except KeyboardInterrupt:
             interrupted = True
+        if interrupted or stopped:
             self._tell(MessageEvent("stopped by the user; saving"))
         self._log(force=True)
         self.save()
-        self._finish(run, interrupted)
+        self._finish(run, interrupted=interrupted or stopped)
+        if interrupted:
+            raise KeyboardInterrupt
         return run
+
+    def _model(self) -> Model:
+        """The same object as long as its parts are; a method may bring its renderer up to date."""
+        field, renderer = self.method.field, self.method.renderer
+        shown = self._shown
+        if shown is None or shown.field is not field or shown.renderer is not renderer:
+            shown = self._shown = Model(field, renderer, self.device)
+        return shown
+
+    def _heed(self) -> bool:
+        """Between two steps, do what the control asks; False where it says stop."""
+        begin = time.perf_counter()
+        synchronize(self.device)
+        self.elapsed += time.perf_counter() - begin
+        while (order := self.control.next_order()) != "go":
+            if order == "stop":
+                return False
+            if order == "save":
+                self._save_if_possible()
+            else:
+                self._tell(MessageEvent(f"{order} at step {self.done}"))
+        return True
+
+    def _save_if_possible(self) -> None:
+        try:
+            self.save()
+        except DataError as error:
+            self._tell(MessageEvent(f"no checkpoint: {error}"))
 
     def _step(self) -> None:
         begin = time.perf_counter()
@@ -165,15 +215,12 @@ class _Loop:
             self._pending.append(self.method.step(self._progress()))
         self.done += 1
         if self.done % self.config.log_every == 0:
-            self._synchronize()
+            # without it the host runs ahead of a GPU and a time budget would be overrun
+            synchronize(self.device)
         self.elapsed += time.perf_counter() - begin
+        self.control.step = self.done
         if self.done % self.config.log_every == 0:
             self._log()
-
-    def _synchronize(self) -> None:
-        # without it the host runs ahead of a GPU and a time budget would be overrun
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     def _log(self, force: bool = False) -> None:
         if not self._pending:
@@ -239,7 +286,7 @@ class _Loop:
                 "give a later end with --steps or --seconds"
             )
 
-    def _finish(self, run: Run, interrupted: bool) -> None:
+    def _finish(self, run: Run, *, interrupted: bool) -> None:
         bad = self.method.bad_gradients()
         if bad:
             self._tell(MessageEvent(f"{bad} gradient entries were not finite and were left out"))
@@ -260,8 +307,6 @@ class _Loop:
         if self._board is not None:
             self._board.close()
         self._tell(FinishedEvent(summary))
-        if interrupted:
-            raise KeyboardInterrupt
 
 
 def metrics_row(event: StepEvent) -> dict[str, float | None]:

@@ -1,4 +1,5 @@
-"""Looking at scenes: pictures of geometry with PyVista. Names load on first use."""
+"""Looking at scenes: the interactive viewer in the browser (extra `viewer`), and pictures of geometry
+with PyVista (extra `geometry`). Names load on first use."""
 
 from __future__ import annotations
 
@@ -29,45 +30,81 @@ if TYPE_CHECKING:
         check_picture_target,
         picture,
     )
+    from lumigraph.viewer.source import (
+        FrameSource,
+        MeshSource,
+        ModelSource,
+        RunSource,
+        SplatFileSource,
+        TrainingSource,
+        open_source,
+    )
+    from lumigraph.viewer.timing import measure_rate
+    from lumigraph.viewer.viewer import Pick, Viewer, serve, serve_training
 
-_MODULE_OF = {
-    "BoundsItem": "picture_items",
-    "CANNOT_DRAW": "picture_window",
-    "CamerasItem": "picture_items",
-    "ErrorItem": "picture_items",
-    "GaussiansItem": "picture_items",
-    "MeshItem": "picture_items",
-    "PictureOptions": "pictures",
-    "PictureReport": "pictures",
-    "PictureView": "picture_view",
-    "PointsItem": "picture_items",
-    "SubjectOptions": "picture_sources",
-    "SubjectReport": "picture_sources",
-    "check_picture_target": "pictures",
-    "picture": "pictures",
-    "picture_of_file": "picture_sources",
-    "picture_of_run": "picture_sources",
-    "picture_of_scene": "picture_sources",
+_PLACES = {
+    "picture_items": (
+        "BoundsItem",
+        "CamerasItem",
+        "ErrorItem",
+        "GaussiansItem",
+        "MeshItem",
+        "PointsItem",
+    ),
+    "picture_sources": (
+        "SubjectOptions",
+        "SubjectReport",
+        "picture_of_file",
+        "picture_of_run",
+        "picture_of_scene",
+    ),
+    "picture_view": ("PictureView",),
+    "picture_window": ("CANNOT_DRAW",),
+    "pictures": ("PictureOptions", "PictureReport", "check_picture_target", "picture"),
+    "source": (
+        "FrameSource",
+        "MeshSource",
+        "ModelSource",
+        "RunSource",
+        "SplatFileSource",
+        "TrainingSource",
+        "open_source",
+    ),
+    "timing": ("measure_rate",),
+    "viewer": ("Pick", "Viewer", "serve", "serve_training"),
 }
+_MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 
 __all__ = [
     "BoundsItem",
     "CANNOT_DRAW",
     "CamerasItem",
     "ErrorItem",
+    "FrameSource",
     "GaussiansItem",
     "MeshItem",
+    "MeshSource",
+    "ModelSource",
+    "Pick",
     "PictureOptions",
     "PictureReport",
     "PictureView",
     "PointsItem",
+    "RunSource",
+    "SplatFileSource",
     "SubjectOptions",
     "SubjectReport",
+    "TrainingSource",
+    "Viewer",
     "check_picture_target",
+    "measure_rate",
+    "open_source",
     "picture",
     "picture_of_file",
     "picture_of_run",
     "picture_of_scene",
+    "serve",
+    "serve_training",
 ]
 
 

@@ -24,6 +24,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("train", "train a scene into a run folder"),
     "evaluate": Command("evaluate", "score a run on its test views"),
     "render": Command("render", "render a camera path of a run to a video or to pictures"),
+    "view": Command("view", "look at a run, a file of Gaussians or a mesh in the browser"),
     "export": Command("export", "write the Gaussians of a run for other programs"),
     "convert": Command("convert", "photographs or a video to a scene; files of Gaussians"),
     "bench": Command("bench", "measure kernels and training against their peers"),

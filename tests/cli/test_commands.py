@@ -25,6 +25,7 @@ def test_choices_are_those_of_the_presets():
     assert {(m, s) for m in methods for s in sizes} == set(PRESETS)
     settings = {field.name for kind in CONFIGS.values() for field in dataclasses.fields(kind)}
     own = {"data", "out", "set", "resume", "overwrite", "json"}
+    own |= {"viewer", "viewer_port", "viewer_close"}
     assert set(hints) - own <= settings
 
 
@@ -211,6 +212,30 @@ def test_render_refuses(fake, capsys, words, text):
     capsys.readouterr()
     assert main(["render", "runs/x", *words.split()]) == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "message"),
+    [
+        ([0], "own.json: a camera path needs at least two keyframes; got 1: add another view"),
+        ([0, 2, 1], "own.json: keyframe 2 at 1 s does not come after keyframe 1 at 2 s"),
+        ([1, 2], "own.json: keyframe 0 is at 1 s; seconds must start at 0"),
+    ],
+)
+def test_render_refuses_a_path_that_leads_nowhere(fake, capsys, tmp_path, seconds, message):
+    main(["train", "x"])
+    capsys.readouterr()
+    pose = np.eye(4).tolist()
+    keyframe = {"camera_to_world": pose, "field_of_view": 40}
+    content = {"format": "lumigraph-camera-path", "version": 1, "fps": 30, "duration": 2}
+    keyframes = [{**keyframe, "seconds": moment} for moment in seconds]
+    (tmp_path / "own.json").write_text(
+        json.dumps({**content, "loop": False, "keyframes": keyframes})
+    )
+    assert main(["render", "runs/x", "--path", "own.json", "--out", "own.mp4"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("own*.mp4*"))
 
 
 def test_demo(fake, capsys, json_of, tmp_path):

@@ -1,5 +1,6 @@
 """Camera paths: files, smoothness, and shapes that fit a capture."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -83,6 +84,23 @@ def test_open_path_ends_at_the_last_keyframe() -> None:
     torch.testing.assert_close(cameras.positions[-1], path.keyframes[-1].camera_to_world[:3, 3])
     assert len(path.cameras(8, 8)) == 31
     assert len(path.cameras(8, 8, frames=1)) == 1
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_moment_is_that_of_the_frames(loop: bool) -> None:
+    path = path_of(4, loop=loop)
+    cameras = path.cameras(40, 30)
+    assert cameras.times is not None
+    for index in (0, 7, 25):
+        pose, angle, time = path.view_at(index / path.fps)
+        torch.testing.assert_close(pose, cameras.camera_to_world[index])
+        focal = 15 / math.tan(math.radians(angle) / 2)
+        assert float(cameras.intrinsics[index, 0]) == pytest.approx(focal, rel=1e-5)
+        assert time == pytest.approx(float(cameras.times[index]), abs=1e-6)
+    ends = (path.view_at(-1.0), path.view_at(path.duration + 1.0))
+    wanted = (3.0, 1.0) if loop else (0.0, 3.0)
+    for (pose, _, _), seconds in zip(ends, wanted, strict=True):
+        torch.testing.assert_close(pose, path.view_at(seconds)[0])
 
 
 def test_field_of_view_is_across_the_shorter_side() -> None:
@@ -169,8 +187,14 @@ def write(tmp_path: Path, **changes: object) -> Path:
 
 
 def entry(**changes: object) -> list[dict]:
+    """Two keyframes, the first of them changed."""
     keyframe: dict = {"seconds": 0, "camera_to_world": torch.eye(4).tolist(), "field_of_view": 40}
-    return [{key: value for key, value in (keyframe | changes).items() if value != "drop"}]
+    changed = {key: value for key, value in (keyframe | changes).items() if value != "drop"}
+    return [changed, keyframe | {"seconds": 1}]
+
+
+def at_seconds(*seconds: float) -> list[dict]:
+    return [entry(seconds=value)[0] for value in seconds]
 
 
 @pytest.mark.parametrize(
@@ -185,16 +209,22 @@ def entry(**changes: object) -> list[dict]:
         ({"loop": 1}, '"loop" must be true or false'),
         ({"loop": True}, "duration of a loop must go beyond"),
         ({"duration": 0.5}, "duration must reach the last keyframe"),
-        ({"keyframes": []}, "at least one keyframe"),
+        ({"keyframes": []}, "needs at least two keyframes; got 0"),
+        ({"keyframes": at_seconds(0)}, "needs at least two keyframes; got 1: add another view"),
         ({"keyframes": {}}, '"keyframes" must be a list'),
-        ({"keyframes": [3]}, "keyframe 0 must be an object"),
+        ({"keyframes": [3, 4]}, "keyframe 0 must be an object"),
         ({"keyframes": entry(field_of_view="drop")}, "keyframe 0 lacks the key 'field_of_view'"),
         ({"keyframes": entry(field_of_view=180)}, "keyframe 0: field_of_view must be between"),
         ({"keyframes": entry(camera_to_world=[[1, 0], [0, 1]])}, "keyframe 0: .*must be 4x4"),
         ({"keyframes": entry(camera_to_world=[[1, 0], [0]])}, "keyframe 0: .*4 rows of 4 numbers"),
         ({"keyframes": entry(camera_to_world=[[math.nan] * 4] * 4)}, "keyframe 0: .*NaN"),
         ({"keyframes": entry(time=2)}, r"keyframe 0: time must lie in \[0, 1\]"),
-        ({"keyframes": entry(seconds=1)}, "seconds of keyframes must start at 0"),
+        ({"keyframes": at_seconds(0.5, 1)}, "keyframe 0 is at 0.5 s; seconds must start at 0"),
+        (
+            {"keyframes": at_seconds(0, 2, 1)},
+            "keyframe 2 at 1 s does not come after keyframe 1 at 2 s; list keyframes in the order",
+        ),
+        ({"keyframes": at_seconds(0, 0)}, "keyframe 1 at 0 s does not come after keyframe 0"),
     ],
 )
 def test_wrong_files_name_the_file_and_the_fault(
@@ -213,6 +243,9 @@ def test_file_that_is_missing_or_no_json(tmp_path: Path) -> None:
     (tmp_path / "text.json").write_text("hello")
     with pytest.raises(DataError, match=r"text\.json: is not JSON"):
         CameraPath.from_file(tmp_path / "text.json")
+    with pytest.raises(InputError, match="needs at least two keyframes; got 1"):
+        path_of(1).to_file(tmp_path / "still.json")
+    assert not (tmp_path / "still.json").exists()
     with pytest.raises(DataError, match="cannot be written"):
         path_of(3).to_file(tmp_path / "missing" / "path.json")
 
@@ -222,6 +255,10 @@ def test_wishes_that_cannot_be_met() -> None:
         path_of(3).cameras(0, 4)
     with pytest.raises(InputError, match="frames must be at least 1"):
         path_of(3).cameras(4, 4, frames=0)
+    with pytest.raises(InputError, match="at most 1,000,000; got 100000001"):
+        dataclasses.replace(path_of(3), duration=1e7).cameras(4, 4)
+    with pytest.raises(InputError, match="seconds must be a finite number"):
+        path_of(3).view_at(math.nan)
     with pytest.raises(InputError, match="seconds must be a positive number"):
         CameraPath.orbit(ring_scene(), seconds=0)
     with pytest.raises(InputError, match="views must be at least 2"):

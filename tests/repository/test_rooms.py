@@ -72,7 +72,7 @@ def test_rooms_import_only_whom_they_may(room):
 
 
 def test_bare_room_names_are_never_imported():
-    rooms = set(MAY_IMPORT) | {"viewer", "hardware"}
+    rooms = set(MAY_IMPORT) | {"hardware"}
     for file in [*python_files(), *ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/**/*.py")]:
         for name in imported(file):
             assert name.split(".")[0] not in rooms, f"{file.relative_to(ROOT)} imports {name}"

@@ -1,0 +1,93 @@
+"""Meshes stand where their file says, and fetch nothing."""
+
+import json
+import struct
+
+import pytest
+import torch
+
+from lumigraph.core import Similarity
+from lumigraph.core.errors import DataError, InputError
+from lumigraph.core.transforms import rotation_exp, rotation_from_quaternion
+from lumigraph.viewer.meshes import MeshFile, Placement
+
+
+def glb(tree: dict) -> bytes:
+    text = json.dumps(tree).encode()
+    text += b" " * (-len(text) % 4)
+    return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text), len(text), 0x4E4F534A) + text
+
+
+def boxed(**node) -> dict:
+    return {
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"children": [1], "translation": [10, 0, 0]}, {"mesh": 0, **node}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+        "accessors": [{"min": [0, 0, 0], "max": [1, 2, 3]}],
+    }
+
+
+def test_bounds_follow_the_nodes():
+    mesh = MeshFile.from_bytes("a.glb", glb(boxed(scale=[2, 2, 2])))
+    middle = mesh.bounds().mean(dim=0)
+    assert middle.tolist() == [11.0, 2.0, 3.0]
+    assert float(mesh.bounds()[1, 0] - mesh.bounds()[0, 0]) == 6.0
+    turned = MeshFile.from_bytes("a.glb", glb(boxed(rotation=[0, 0, 2**-0.5, 2**-0.5])))
+    assert torch.allclose(turned.bounds().mean(dim=0), torch.tensor([9.0, 0.5, 1.5]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extensionsRequired": ["KHR_draco_mesh_compression"]}, "without compression"),
+        ({"images": [{"uri": "https://example.org/x.png"}]}, "in another file"),
+        ({"buffers": [{"uri": "geometry.bin"}]}, "embed them"),
+    ],
+)
+def test_what_would_be_fetched_from_elsewhere_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        MeshFile.from_bytes("a.glb", glb({**boxed(), **change}))
+
+
+@pytest.mark.parametrize("content", [b"", b"glTF", glb({})[:-3], b"x" * 40])
+def test_damaged_files(content):
+    with pytest.raises(DataError, match="a.glb"):
+        MeshFile.from_bytes("a.glb", content)
+
+
+def test_other_kinds_are_named():
+    with pytest.raises(InputError, match=r"use .glb or .obj"):
+        MeshFile.from_bytes("a.stl", b"")
+
+
+def test_a_file_without_a_mesh_has_no_bounds():
+    with pytest.raises(DataError, match="holds no mesh"):
+        MeshFile.from_bytes("a.glb", glb({})).bounds()
+
+
+def test_nodes_in_a_circle_do_not_hang():
+    tree = boxed()
+    tree["nodes"][1]["children"] = [0]
+    MeshFile.from_bytes("a.glb", glb(tree)).bounds()
+
+
+def test_obj_becomes_glb(tmp_path):
+    pytest.importorskip("trimesh")
+    file = tmp_path / "a.obj"
+    file.write_text("v 0 0 0\nv 2 0 0\nv 0 2 0\nf 1 2 3\n")
+    mesh = MeshFile.open(file)
+    assert mesh.content[:4] == b"glTF"
+    assert mesh.bounds().tolist() == [[0.0, 0.0, -1.0], [2.0, 2.0, 1.0]]
+    file.write_text("nothing here")
+    with pytest.raises(DataError, match="a.obj"):
+        MeshFile.open(file)
+
+
+def test_a_placement_moves_points_as_the_similarity_does():
+    turn = rotation_exp(torch.tensor([0.3, -0.7, 0.2], dtype=torch.float64))
+    similarity = Similarity(2.5, turn, torch.tensor([1.0, 2.0, 3.0]))
+    place = Placement.from_similarity(similarity)
+    points = torch.randn(5, 3, dtype=torch.float64)
+    rotation = rotation_from_quaternion(torch.tensor(place.wxyz, dtype=torch.float64))
+    moved = points @ rotation.T * place.scale + torch.tensor(place.position)
+    assert torch.allclose(moved, similarity.apply(points))
