@@ -1,5 +1,5 @@
-"""Looking at scenes: the interactive viewer in the browser (extra `viewer`), and pictures of geometry
-with PyVista (extra `geometry`). Names load on first use."""
+"""Looking at scenes: the interactive viewer in the browser (extra `viewer`), and pictures of
+geometry with PyVista (extra `geometry`). Names load on first use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lumigraph.viewer.picture_items import (
+    from lumigraph.viewer.pictures.drawing import (
+        PictureOptions,
+        PictureReport,
+        check_picture_target,
+        picture,
+    )
+    from lumigraph.viewer.pictures.items import (
         BoundsItem,
         CamerasItem,
         ErrorItem,
@@ -15,21 +21,15 @@ if TYPE_CHECKING:
         MeshItem,
         PointsItem,
     )
-    from lumigraph.viewer.picture_sources import (
+    from lumigraph.viewer.pictures.sources import (
         SubjectOptions,
         SubjectReport,
         picture_of_file,
         picture_of_run,
         picture_of_scene,
     )
-    from lumigraph.viewer.picture_view import PictureView
-    from lumigraph.viewer.picture_window import CANNOT_DRAW
-    from lumigraph.viewer.pictures import (
-        PictureOptions,
-        PictureReport,
-        check_picture_target,
-        picture,
-    )
+    from lumigraph.viewer.pictures.view import PictureView
+    from lumigraph.viewer.pictures.window import CANNOT_DRAW
     from lumigraph.viewer.source import (
         FrameSource,
         MeshSource,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from lumigraph.viewer.viewer import Pick, Viewer, serve, serve_training
 
 _PLACES = {
-    "picture_items": (
+    "pictures.items": (
         "BoundsItem",
         "CamerasItem",
         "ErrorItem",
@@ -51,16 +51,16 @@ _PLACES = {
         "MeshItem",
         "PointsItem",
     ),
-    "picture_sources": (
+    "pictures.sources": (
         "SubjectOptions",
         "SubjectReport",
         "picture_of_file",
         "picture_of_run",
         "picture_of_scene",
     ),
-    "picture_view": ("PictureView",),
-    "picture_window": ("CANNOT_DRAW",),
-    "pictures": ("PictureOptions", "PictureReport", "check_picture_target", "picture"),
+    "pictures.view": ("PictureView",),
+    "pictures.window": ("CANNOT_DRAW",),
+    "pictures.drawing": ("PictureOptions", "PictureReport", "check_picture_target", "picture"),
     "source": (
         "FrameSource",
         "MeshSource",

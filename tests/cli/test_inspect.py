@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from lumigraph.cli import main
-from lumigraph.viewer.picture_window import CANNOT_DRAW, drawing
+from lumigraph.viewer.pictures.window import CANNOT_DRAW, drawing
 
 
 @pytest.fixture

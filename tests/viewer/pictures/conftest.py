@@ -8,7 +8,7 @@ import trimesh
 from lumigraph.core import Cameras, MemoryImages, PointCloud, Scene, cube
 from lumigraph.core.transforms import look_at
 from lumigraph.export.mesh_reading import TriangleMesh
-from lumigraph.viewer.picture_window import CANNOT_DRAW, drawing
+from lumigraph.viewer.pictures.window import CANNOT_DRAW, drawing
 
 
 @pytest.fixture(scope="session", autouse=True)

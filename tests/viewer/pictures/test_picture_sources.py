@@ -17,8 +17,8 @@ from lumigraph.core.transforms import rotation_exp
 from lumigraph.export import write_splats
 from lumigraph.fields import Gaussians
 from lumigraph.training import Run
-from lumigraph.viewer.picture_items import CamerasItem, PointsItem
-from lumigraph.viewer.picture_sources import _scene_items, kind_of
+from lumigraph.viewer.pictures.items import CamerasItem, PointsItem
+from lumigraph.viewer.pictures.sources import _scene_items, kind_of
 
 SMALL = viewer.PictureOptions(size=(160, 120))
 

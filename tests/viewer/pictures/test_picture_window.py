@@ -5,7 +5,7 @@ import os
 import pytest
 
 from lumigraph.core.errors import BackendError
-from lumigraph.viewer import picture_window
+from lumigraph.viewer.pictures import window as picture_window
 
 linux = pytest.mark.skipif(not os.path.isdir("/proc"), reason="windows are chosen on Linux alone")
 

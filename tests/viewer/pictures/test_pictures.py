@@ -18,7 +18,7 @@ from lumigraph.core.frusta import frusta
 from lumigraph.core.transforms import look_at
 from lumigraph.datasets.scene_picture import OTHER_COLOR, TRAIN_COLOR
 from lumigraph.export.mesh_reading import MeshPart, TriangleMesh
-from lumigraph.viewer import pictures
+from lumigraph.viewer.pictures import drawing as pictures
 
 BARE = viewer.PictureOptions(size=(320, 240), background="white", legend=False, axes=False)
 

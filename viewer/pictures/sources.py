@@ -26,7 +26,8 @@ from lumigraph.export.splat_files.reading import SPLAT_SUFFIXES, read_splats
 from lumigraph.fields import PrimitiveField
 from lumigraph.training import Run
 
-from .picture_items import (
+from .drawing import PictureOptions, PictureReport, check_picture_target, picture
+from .items import (
     BoundsItem,
     CamerasItem,
     ErrorItem,
@@ -35,8 +36,7 @@ from .picture_items import (
     MeshItem,
     PointsItem,
 )
-from .picture_view import PictureView
-from .pictures import PictureOptions, PictureReport, check_picture_target, picture
+from .view import PictureView
 
 FILE_SUFFIXES = (".ply", ".obj", ".glb", ".splat", ".spz")
 """Files that can be drawn."""

@@ -21,8 +21,8 @@ from lumigraph.core.frusta import frusta
 from lumigraph.datasets.scene_picture import BOX_COLOR, OTHER_COLOR, POINT_COLOR, TRAIN_COLOR
 from lumigraph.export.mesh_reading import Points, TriangleMesh
 
-from .picture_gaussians import FINE, base_colors, chosen_gaussians, ellipsoids, robust_box, tips
-from .picture_overlay import ColorBar, LegendEntry, nice_limit
+from .gaussians import FINE, base_colors, chosen_gaussians, ellipsoids, robust_box, tips
+from .overlay import ColorBar, LegendEntry, nice_limit
 
 SPLIT_COLORS = {"train": TRAIN_COLOR, "test": OTHER_COLOR, "val": "#0f9d76"}
 PLAIN_COLOR = "#7c8794"

@@ -20,10 +20,10 @@ from PIL import Image
 from lumigraph.core.errors import ConfigError, DataError, InputError, require
 from lumigraph.training.files import write_atomic
 
-from .picture_items import Item, Points, Stage
-from .picture_overlay import Words, annotated, word_scale
-from .picture_view import PictureView
-from .picture_window import drawing
+from .items import Item, Points, Stage
+from .overlay import Words, annotated, word_scale
+from .view import PictureView
+from .window import drawing
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SIZES = (64, 8192)
@@ -102,7 +102,7 @@ def picture(
     """Draw items of one frame.
 
     Args:
-        items: what to draw, see `picture_items`; the legend keeps their order.
+        items: what to draw, see `items.py`; the legend keeps their order.
         out: a .png or .jpg file; None draws alone.
         view: where from; None looks from outside, so that everything is in view.
         options: size, background, words.

@@ -1,0 +1,1 @@
+"""Pictures of geometry with PyVista, drawn without a display (extra `geometry`)."""
