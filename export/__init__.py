@@ -1,5 +1,5 @@
 """Out of a run: videos, pictures and camera paths rendered to files; surfaces as meshes; files of
-Gaussians read and written. Names load on first use."""
+Gaussians read and written; web pages that work offline. Names load on first use."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from lumigraph.export.splat_export import points, splats
     from lumigraph.export.splat_files import WriteOptions, read_splats, write_splats
     from lumigraph.export.video_writer import check_output, write_video
+    from lumigraph.export.web_page import PageOptions, page
 
 _MODULE_OF = {
     "MeshOptions": "mesh_export",
+    "PageOptions": "web_page",
     "PathOptions": "render_path",
     "RenderedPath": "render_path",
     "WriteOptions": "splat_files",
     "camera_path": "render_path",
     "check_output": "video_writer",
     "mesh": "mesh_export",
+    "page": "web_page",
     "points": "splat_export",
     "read_splats": "splat_files",
     "render_cameras": "render_path",
@@ -38,12 +41,14 @@ _MODULE_OF = {
 
 __all__ = [
     "MeshOptions",
+    "PageOptions",
     "PathOptions",
     "RenderedPath",
     "WriteOptions",
     "camera_path",
     "check_output",
     "mesh",
+    "page",
     "points",
     "read_splats",
     "render_cameras",
