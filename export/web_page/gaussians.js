@@ -9,6 +9,8 @@ const TURN = 0.35; // radians a second
 const RADIANS = Math.PI; // of a drag over the shorter side of the window
 
 async function inflated(bytes) {
+  if (!("DecompressionStream" in window))
+    throw new Error("This page needs a newer browser: one of 2023 or later unpacks it.");
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
@@ -51,8 +53,8 @@ class Painter {
     this.canvas = canvas;
     const gl = (this.gl = canvas.getContext("webgl2", { alpha: false, antialias: false, depth: false }));
     if (!gl) throw new Error("This page needs WebGL 2, which this browser does not offer or has switched off.");
-    if (content.rows > gl.getParameter(gl.MAX_TEXTURE_SIZE))
-      throw new Error("This graphics card cannot hold so many Gaussians in a texture; write the page with fewer.");
+    if (Math.max(content.rows, ROW * Math.max(2, scene.layout.degree)) > gl.getParameter(gl.MAX_TEXTURE_SIZE))
+      throw new Error("This graphics card cannot hold so many Gaussians; write the page with fewer, or with --degree 0.");
     this.half = gl.getExtension("EXT_color_buffer_float") || gl.getExtension("EXT_color_buffer_half_float");
     const vertex = SPLAT_VERTEX.replace("precision", `#define DEGREE ${scene.layout.degree}\nprecision`);
     this.splats = this.program(vertex, SPLAT_FRAGMENT);

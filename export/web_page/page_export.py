@@ -28,6 +28,14 @@ NEAR = 0.01
 """Nearest depth of files of Gaussians, as in the rasteriser."""
 _OVERHEAD = 64 << 10  # bytes of scripts and numbers beside the data
 _NAMED_COLORS = {"black": "#000000", "white": "#ffffff"}
+_OF_GAUSSIANS = ("degree", "max_gaussians", "background", "up", "cameras")
+_OF_PICTURES = (
+    "azimuths",
+    "elevations",
+    "picture_size",
+    "picture_quality",
+    "picture_format",
+)
 _RANGES = {
     "degree": (0, 3),
     "max_gaussians": (1, 2**31),
@@ -83,6 +91,16 @@ class PageOptions:
             raise ConfigError(f"page_limit_mib {self.page_limit_mib}: expected more than 0")
         if self.background is not None:
             color_of(self.background)
+
+    def refuse(self, names: tuple[str, ...], reason: str) -> None:
+        """Options that would have no effect are a mistake.
+
+        Raises:
+            ConfigError: one of them is not as by default.
+        """
+        for name in names:
+            if getattr(self, name) != getattr(PageOptions, name):
+                raise ConfigError(f"{name} {getattr(self, name)}: has no effect: {reason}")
 
 
 @dataclass(frozen=True)
@@ -155,6 +173,18 @@ def page(
         return _page_of_cloud(source, target, options)
     if getattr(source.config, "method", "nerf") == "gaussians":
         return _page_of_gaussians(source, target, options)
+    return _page_of_pictures(source, target, options, device, on_note, on_picture)
+
+
+def _page_of_pictures(
+    run: Any,
+    target: Path,
+    options: PageOptions,
+    device: str | None,
+    on_note: Callable[[str], None] | None,
+    on_picture: Callable[[int, int], None] | None,
+) -> PageReport:
+    options.refuse(_OF_GAUSSIANS, f"method {run.config.method!r} has no Gaussians")
     orbit = OrbitOptions(
         azimuths=options.azimuths,
         elevations=options.elevations,
@@ -163,15 +193,15 @@ def page(
         format=options.picture_format,
     )
     scene = orbit_pictures(
-        source.model(device),
-        source.scene(),
+        run.model(device),
+        run.scene(),
         orbit,
         target=target,
         limit_mib=options.page_limit_mib,
         on_forecast=on_note,
         on_picture=on_picture,
     )
-    title = options.title or source.scene().name
+    title = options.title or run.scene().name
     write_page(target, "pictures", title, scene)
     return PageReport(target, "pictures", len(scene["pictures"]), target.stat().st_size, 0)
 
@@ -179,6 +209,8 @@ def page(
 def _page_of_cloud(
     source: GaussianCloud | str | Path, target: Path, options: PageOptions
 ) -> PageReport:
+    options.refuse(_OF_PICTURES, "Gaussians are drawn, there are no pictures")
+    options.refuse(("cameras",), "a file of Gaussians holds no cameras")
     cloud, antialiased = cloud_of(source)
     views = views_of_cloud(cloud) if options.up is None else views_of_cloud(cloud, options.up)
     name = "Gaussians" if isinstance(source, GaussianCloud) else Path(source).name
@@ -189,6 +221,7 @@ def _page_of_cloud(
 
 
 def _page_of_gaussians(run: Any, target: Path, options: PageOptions) -> PageReport:
+    options.refuse(_OF_PICTURES, "Gaussians are drawn, there are no pictures")
     scene, model = run.scene(), run.model("cpu")
     views = views_of_scene(scene, options.cameras)
     if options.up is not None:
