@@ -1,4 +1,4 @@
-"""The picture of docs/web-page.md: a page of Gaussians and a page of pictures, as Chromium shows them.
+"""The picture of docs/web-page.md: a page of Gaussians and one of pictures, as Chromium shows them.
 
     python docs/make_page_picture.py runs/gaussians runs/nerf --out docs/images/web-page.jpg
 
@@ -52,7 +52,7 @@ def main() -> None:
         for run, degree, keys in pages:
             page = Path(folder) / f"{run.name}.html"
             options = lg.export.PageOptions(degree=degree)
-            print(lg.export.page(run, out=page, options=options, on_note=print).line())
+            lg.export.page(run, out=page, options=options)
             shown += [screenshot(browser, page, keys), np.full((SIZE[1], GAP, 3), 255, np.uint8)]
         browser.close()
     iio.imwrite(arguments.out, np.concatenate(shown[:-1], axis=1), quality=85)
