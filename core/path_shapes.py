@@ -16,6 +16,8 @@ from lumigraph.core.transforms import look_at
 
 _KEYFRAMES_PER_TURN = 48
 _FULL_CIRCLE_FROM = math.radians(240)  # a capture that covers more of the circle is gone around
+_LEAST_TURN = 0.05  # mean square of horizontal axes across their main direction
+_LEAST_LEVEL = 0.1  # of it, along the way up
 _LEAST_ELEVATIONS = math.radians(20)  # over which the rings of a grid are spread
 _HIGHEST_ELEVATION = math.radians(85)  # beyond it there is no way up in the picture
 _DEFAULT_FIELD_OF_VIEW = 50.0  # degrees, where the capture's own lens has no such angle
@@ -146,9 +148,19 @@ def spread_tour(cameras: Cameras, views: int) -> list[int]:
 
 
 def upward(cameras: Cameras) -> Tensor:
-    """(3,) float64 unit vector: the mean direction that is up in the images."""
-    ups = -cameras.camera_to_world[:, :3, 1].double().cpu()
-    return _unit(ups.mean(dim=0), fallback=ups[0])
+    """(3,) float64 unit vector that is up in the scene.
+
+    Cameras that are held level have their horizontal axes across it, whichever way they look up or
+    down: the direction across all of those. Where they are nearly parallel, or cameras are not held
+    level, the mean direction that is up in the images, which leans with cameras that look down.
+    """
+    axes = cameras.camera_to_world[:, :3].double().cpu()
+    ups, rights = -axes[:, :, 1], axes[:, :, 0]
+    mean = _unit(ups.mean(dim=0), fallback=ups[0])
+    spread, directions = torch.linalg.eigh(rights.T @ rights / len(rights))
+    across = directions[:, 0] * torch.sign(directions[:, 0] @ mean)
+    level = float(spread[1]) > _LEAST_TURN and float(spread[0]) < _LEAST_LEVEL * float(spread[1])
+    return across if level and float(across @ mean) > 0.5 else mean
 
 
 def focus(scene: Scene) -> Tensor:
