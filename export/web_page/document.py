@@ -35,7 +35,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"{path}: exists already; replace it with --overwrite, or name another")
 
 
-def check_size(path: Path, size: float, limit_mib: float, *, remedy: str) -> None:
+def check_size(path: Path, size: float, *, limit_mib: float, remedy: str) -> None:
     """Refuse a page that is, or will be, too large.
 
     Raises:
@@ -53,7 +53,7 @@ def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def write_page(path: Path, kind: str, title: str, scene: dict[str, Any], data: str = "") -> None:
+def write_page(path: Path, kind: str, *, title: str, scene: dict[str, Any], data: str = "") -> None:
     """Fill the template and write the file whole or not at all.
 
     Args:

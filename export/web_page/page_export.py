@@ -19,7 +19,7 @@ from lumigraph.export.splat_files.arrays import DEFAULT_MAX_GAUSSIANS
 from .document import LIMIT_MIB, check_size, check_target, encoded, write_page
 from .packing import pack_gaussians
 from .pictures import FORMATS, OrbitOptions, orbit_pictures
-from .views import PageViews, Upward, axis_of, views_of_cloud, views_of_scene
+from .views import Upward, axis_of, views_of_cloud, views_of_scene
 
 if TYPE_CHECKING:
     from lumigraph.training import Run
@@ -170,15 +170,18 @@ def page(
 
         source = Run.open(source)
     if isinstance(source, (str, Path, GaussianCloud)):
-        return _page_of_cloud(source, target, options)
+        return _page_of_cloud(source, target, options=options)
     if getattr(source.config, "method", "nerf") == "gaussians":
-        return _page_of_gaussians(source, target, options)
-    return _page_of_pictures(source, target, options, device, on_note, on_picture)
+        return _page_of_gaussians(source, target, options=options)
+    return _page_of_pictures(
+        source, target, options=options, device=device, on_note=on_note, on_picture=on_picture
+    )
 
 
 def _page_of_pictures(
     run: Any,
     target: Path,
+    *,
     options: PageOptions,
     device: str | None,
     on_note: Callable[[str], None] | None,
@@ -195,19 +198,19 @@ def _page_of_pictures(
     scene = orbit_pictures(
         run.model(device),
         run.scene(),
-        orbit,
+        options=orbit,
         target=target,
         limit_mib=options.page_limit_mib,
         on_forecast=on_note,
         on_picture=on_picture,
     )
     title = options.title or run.scene().name
-    write_page(target, "pictures", title, scene)
+    write_page(target, "pictures", title=title, scene=scene)
     return PageReport(target, "pictures", len(scene["pictures"]), target.stat().st_size, 0)
 
 
 def _page_of_cloud(
-    source: GaussianCloud | str | Path, target: Path, options: PageOptions
+    source: GaussianCloud | str | Path, target: Path, *, options: PageOptions
 ) -> PageReport:
     options.refuse(_OF_PICTURES, "Gaussians are drawn, there are no pictures")
     options.refuse(("cameras",), "a file of Gaussians holds no cameras")
@@ -217,10 +220,11 @@ def _page_of_cloud(
     moved = cloud.transformed(Similarity(1.0, torch.eye(3), -views.origin))
     background = {"color": color_of(options.background or "black")}
     numbers = {"antialiased": antialiased, "near": NEAR, "background": background}
-    return _write(moved, views, numbers, target, options.title or name, options)
+    scene = {**views.to_dict(), **numbers}
+    return _write(moved, scene, target=target, title=options.title or name, options=options)
 
 
-def _page_of_gaussians(run: Any, target: Path, options: PageOptions) -> PageReport:
+def _page_of_gaussians(run: Any, target: Path, *, options: PageOptions) -> PageReport:
     options.refuse(_OF_PICTURES, "Gaussians are drawn, there are no pictures")
     scene, model = run.scene(), run.model("cpu")
     views = views_of_scene(scene, options.cameras)
@@ -232,32 +236,36 @@ def _page_of_gaussians(run: Any, target: Path, options: PageOptions) -> PageRepo
     numbers = {
         "antialiased": bool(renderer.antialiased),
         "near": float(renderer.near or NEAR) * back.scale,
-        "background": _background(renderer.background, back, options.background),
+        "background": _background(renderer.background, back, asked=options.background),
     }
     cloud = model.field.cloud().to("cpu").transformed(back)
-    return _write(cloud, views, numbers, target, options.title or scene.name, options)
+    content = {**views.to_dict(), **numbers}
+    title = options.title or scene.name
+    return _write(cloud, content, target=target, title=title, options=options)
 
 
 def _write(
     cloud: GaussianCloud,
-    views: PageViews,
-    numbers: dict[str, Any],
+    scene: dict[str, Any],
+    *,
     target: Path,
     title: str,
     options: PageOptions,
 ) -> PageReport:
+    """Pack a cloud and write its page; `scene` is what else the page reads."""
     packed = pack_gaussians(cloud, degree=options.degree, most=options.max_gaussians)
     size = len(packed.data) * 4 / 3 + _OVERHEAD
     remedy = "lower --max-gaussians" + (" or --degree" if packed.layout.degree else "")
-    check_size(target, size, options.page_limit_mib, remedy=remedy)
-    scene = {**views.to_dict(), **numbers, "layout": packed.layout.to_dict()}
-    write_page(target, "gaussians", title, scene, encoded(packed.data))
+    check_size(target, size, limit_mib=options.page_limit_mib, remedy=remedy)
+    content = {**scene, "layout": packed.layout.to_dict()}
+    data = encoded(packed.data)
+    write_page(target, "gaussians", title=title, scene=content, data=data)
     return PageReport(
         target,
         "gaussians",
         packed.layout.count,
         target.stat().st_size,
-        len(views.names),
+        len(scene["views"]),
         packed.left_out,
     )
 
@@ -274,7 +282,7 @@ def color_of(name: str) -> list[float]:
     return [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)]
 
 
-def _background(found: Any, back: Similarity, asked: str | None) -> dict[str, Any]:
+def _background(found: Any, back: Similarity, *, asked: str | None) -> dict[str, Any]:
     """A color, or a sky as a picture over longitude and latitude of the capture's frame."""
     if asked is not None:
         return {"color": color_of(asked)}

@@ -41,7 +41,7 @@ class OrbitOptions:
     format: str = "webp"
 
 
-def orbit_cameras(scene: Scene, grid: OrbitGrid, size: int) -> Cameras:
+def orbit_cameras(scene: Scene, grid: OrbitGrid, *, size: int) -> Cameras:
     """(E A) pinhole cameras, row by row, in the scene frame."""
     width, height = scene.cameras.size(0)
     scale = size / max(width, height)
@@ -54,8 +54,8 @@ def orbit_cameras(scene: Scene, grid: OrbitGrid, size: int) -> Cameras:
 def orbit_pictures(
     model: Renders,
     scene: Scene,
-    options: OrbitOptions,
     *,
+    options: OrbitOptions,
     target: Path,
     limit_mib: float,
     on_forecast: Callable[[str], None] | None = None,
@@ -73,12 +73,13 @@ def orbit_pictures(
         InputError: the pictures will be larger than the limit.
     """
     grid = orbit_grid(scene, azimuths=options.azimuths, elevations=options.elevations)
-    cameras = orbit_cameras(scene, grid, options.size)
+    cameras = orbit_cameras(scene, grid, size=options.size)
     total, pictures, written = len(cameras), [""] * len(cameras), 0
     surround = ""
     # the first one is of the middle row: it stands for all of them in the forecast
     order = np.roll(np.arange(total), -(options.elevations // 2) * options.azimuths)
-    for done, (index, image, data) in enumerate(_encoded(model, cameras, order, options), start=1):
+    found = _encoded(model, cameras, order=order, options=options)
+    for done, (index, image, data) in enumerate(found, start=1):
         surround = surround or _surround(image)
         pictures[index] = encoded(data)
         written += len(pictures[index])
@@ -89,11 +90,12 @@ def orbit_pictures(
                 f"{len(data) / 1024:.0f} KiB each: the page will take about "
                 f"{forecast / 2**20:.1f} MiB"
             )
-        check_size(target, forecast if done == 1 else written, limit_mib, remedy=_REMEDY)
+        known = forecast if done == 1 else written
+        check_size(target, known, limit_mib=limit_mib, remedy=_REMEDY)
         if on_picture is not None:
             on_picture(done, total)
     return {
-        **_geometry(scene, grid, cameras),
+        **_geometry(scene, grid, cameras=cameras),
         "format": FORMATS[options.format],
         "surround": surround,
         "pictures": pictures,
@@ -101,7 +103,7 @@ def orbit_pictures(
 
 
 def _encoded(
-    model: Renders, cameras: Cameras, order: np.ndarray, options: OrbitOptions
+    model: Renders, cameras: Cameras, *, order: np.ndarray, options: OrbitOptions
 ) -> Iterator[tuple[int, np.ndarray, bytes]]:
     from PIL import Image
 
@@ -120,7 +122,7 @@ def _surround(image: np.ndarray) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _geometry(scene: Scene, grid: OrbitGrid, cameras: Cameras) -> dict[str, Any]:
+def _geometry(scene: Scene, grid: OrbitGrid, *, cameras: Cameras) -> dict[str, Any]:
     """Where the pictures were taken from, in the capture's own frame and unit."""
     back = scene.normalization.inverse()
     poses = back.apply_poses(cameras.camera_to_world.double())
