@@ -56,8 +56,10 @@ class Camera {
   straighten() {
     this.forward = unit(this.forward);
     let right = add(this.right, this.forward, -dot(this.right, this.forward));
-    // half way through a half turn nothing is left to go by
-    if (Math.hypot(...right) < 1e-6) right = cross(this.forward, scaled(this.up, 1.0001));
+    if (Math.hypot(...right) < 1e-6) { // half way through a half turn nothing is left to go by
+      const sizes = this.forward.map(Math.abs), least = sizes.indexOf(Math.min(...sizes));
+      right = cross(this.forward, [0, 1, 2].map((i) => Number(i === least)));
+    }
     this.right = unit(right);
     this.down = cross(this.forward, this.right);
   }

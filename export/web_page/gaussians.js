@@ -6,7 +6,7 @@ const LEAST_SCALE = 0.3; // of the resolution
 const REST = 0.25; // seconds without a move until the full resolution comes back
 const FLIGHT_SECONDS = 0.5; // from one camera to another
 const TURN = 0.35; // radians a second
-const RADIANS = Math.PI; // of a drag over the shorter side of the window
+const DRAG = Math.PI; // radians over the shorter side of the window
 
 async function inflated(bytes) {
   if (!("DecompressionStream" in window))
@@ -230,16 +230,17 @@ class Viewer {
     const axes = [[0, -1, 0], [0, 1, 0], [0, 0, 1], [0, 0, -1], [1, 0, 0], [-1, 0, 0]];
     const best = axes.reduce((a, b) => (dot(b, this.camera.up) > dot(a, this.camera.up) ? b : a));
     this.camera.up = axes[(axes.indexOf(best) + 1) % axes.length];
-    this.camera.right = cross(this.camera.forward, this.camera.up);
+    const right = cross(this.camera.forward, this.camera.up);
+    if (Math.hypot(...right) > 1e-3) this.camera.right = right; // else it looks along the new axis
     this.camera.orbit(0, 0);
     this.changed();
   }
 
-  visit(index, at_once = false) {
+  visit(index, atOnce = false) {
     const count = this.scene.views.length;
     this.view = ((index % count) + count) % count;
     if (this.select) this.select.value = String(this.view);
-    const still = at_once || matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const still = atOnce || matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.flight = { from: this.camera.state(), to: this.scene.views[this.view], share: still ? 1 : 0 };
     this.changed();
   }
@@ -249,7 +250,7 @@ class Viewer {
   }
 
   turn(dx, dy) {
-    const step = RADIANS / this.shorter();
+    const step = DRAG / this.shorter();
     this.camera.orbit(-dx * step, dy * step);
     this.changed();
   }
@@ -290,7 +291,10 @@ class Viewer {
 
   advance(seconds) {
     if (this.controls.advance(Math.min(seconds, 0.1))) this.moved = true;
-    if (this.turning) this.camera.orbit(-TURN * Math.min(seconds, 0.1), 0);
+    if (this.turning) {
+      this.camera.orbit(-TURN * Math.min(seconds, 0.1), 0);
+      this.moved = true;
+    }
     if (this.flight) {
       const { from, to } = this.flight;
       this.flight.share = Math.min(1, this.flight.share + seconds / FLIGHT_SECONDS);
@@ -299,7 +303,6 @@ class Viewer {
       this.moved = true;
       if (s >= 1) this.flight = null;
     }
-    if (this.turning) this.moved = true;
   }
 
   frame(now) {

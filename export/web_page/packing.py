@@ -73,7 +73,7 @@ def pack_gaussians(cloud: GaussianCloud, *, degree: int, most: int) -> PackedGau
         most: keep so many Gaussians, those with the largest product of opacity and area.
 
     Raises:
-        DataError: no Gaussian would be seen.
+        DataError: no Gaussian would be seen, or they lie too far from each other.
     """
     arrays, left_out = _chosen(SplatArrays.of(cloud), most)
     if arrays.degree > degree:
@@ -82,6 +82,8 @@ def pack_gaussians(cloud: GaussianCloud, *, degree: int, most: int) -> PackedGau
         arrays = arrays._replace(harmonics=arrays.harmonics[:, : (degree + 1) ** 2])
     bits = spz_packing.fractional_bits(arrays.means)
     near = spz_packing.fitting(arrays.means, bits)
+    if not near.any():
+        raise DataError("Gaussians lie too far from each other for 24 bits; no page was written")
     if not near.all():
         left_out.append(f"{int((~near).sum()):,} Gaussians too far off for 24 bits")
         arrays = arrays.rows(near)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.core import GaussianCloud, Scene
+from lumigraph.core.errors import DataError
 from lumigraph.core.path_shapes import fields_of_view, focus, spread_tour, upward
 from lumigraph.core.transforms import look_at
 
@@ -86,10 +87,16 @@ def axis_of(name: Upward) -> Tensor:
 
 
 def views_of_cloud(cloud: GaussianCloud, up: Upward = _FILE_UP) -> PageViews:
-    """One view of all of a file's Gaussians but a few far off, along z, or y where z is up."""
-    means = cloud.means.double().numpy()
-    opaque = cloud.opacity_logits.sigmoid().numpy() >= _LEAST_OPACITY
-    means = means[opaque] if opaque.any() else means
+    """One view of all of a file's Gaussians but a few far off, along z, or y where z is up.
+
+    Raises:
+        DataError: there is no Gaussian, or none with a position.
+    """
+    finite = cloud.means.isfinite().all(dim=1)
+    opaque = finite & (cloud.opacity_logits.sigmoid() >= _LEAST_OPACITY)
+    means = cloud.means[opaque if bool(opaque.any()) else finite].double().numpy()
+    if not len(means):
+        raise DataError(f"none of {len(cloud):,} Gaussians has a position; nothing to show")
     low, high = np.quantile(means, [0.02, 0.98], axis=0)
     radius = max(float(np.linalg.norm(high - low)) / 2, 1e-6)
     upward_axis = axis_of(up)

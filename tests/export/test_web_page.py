@@ -273,6 +273,24 @@ def test_files_are_framed_whole(tmp_path, random_cloud):
         assert float(-pose[:3, 1] @ axis_of(up)) > 0.9
 
 
+def test_broken_clouds_end_in_a_line(tmp_path, random_cloud):
+    cloud, target = random_cloud(400), tmp_path / "a.html"
+    with pytest.raises(DataError, match="none of 0 Gaussians has a position"):
+        export.page(GaussianCloud.empty(), out=target)
+    nowhere = torch.full_like(cloud.means, math.nan)
+    with pytest.raises(DataError, match="none of 400 Gaussians has a position"):
+        export.page(GaussianCloud(nowhere, *cloud.tensors()[1:]), out=target)
+    apart = torch.tensor([[1e20, 0, 0], [-1e20, 0, 0]]).repeat(200, 1)
+    with pytest.raises(DataError, match="too far from each other"):
+        export.page(GaussianCloud(apart, *cloud.tensors()[1:]), out=target)
+    assert not list(tmp_path.iterdir())
+    means = cloud.means.clone()
+    means[3], means[4] = math.nan, 1e30
+    report = export.page(GaussianCloud(means, *cloud.tensors()[1:]), out=target)
+    assert "1 Gaussians that are not finite" in report.left_out
+    assert math.isfinite(content_of(target)[0]["views"][0]["distance"])
+
+
 def test_few_cameras_of_many(cameras_around):
     run = FakeRun(None, None, cameras_around(40))
     views = views_of_scene(run.scene(), 12)

@@ -198,6 +198,13 @@ def test_nothing_is_asked_for_outside_and_all_controls_work(tmp_path, opened, ca
         assert tab.input_value("#views") == "0"
         np.testing.assert_allclose(position(tab), start, rtol=1e-3)
         assert np.abs(picture(tab) - first).mean() < 0.02
+        for _ in range(6):  # every axis up once; it stays where it is, but for those near the view
+            tab.keyboard.press("u")
+            still(tab)
+            assert np.isfinite(position(tab)).all() and picture(tab).std() > 0.05
+        tab.keyboard.press("r")
+        still(tab)
+        assert np.abs(picture(tab) - first).mean() < 0.02
         tab.keyboard.press("t")
         tab.wait_for_selector("[data-action=turn][aria-pressed=true]")
         tab.wait_for_timeout(400)
