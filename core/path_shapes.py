@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ from lumigraph.core.transforms import look_at
 
 _KEYFRAMES_PER_TURN = 48
 _FULL_CIRCLE_FROM = math.radians(240)  # a capture that covers more of the circle is gone around
+_LEAST_TURN = 0.05  # mean square of horizontal axes across their main direction
+_LEAST_LEVEL = 0.1  # of it, along the way up
+_LEAST_ELEVATIONS = math.radians(20)  # over which the rings of a grid are spread
+_HIGHEST_ELEVATION = math.radians(85)  # beyond it there is no way up in the picture
 _DEFAULT_FIELD_OF_VIEW = 50.0  # degrees, where the capture's own lens has no such angle
 _FLAT_MODELS = (CameraModel.PINHOLE, CameraModel.OPENCV, CameraModel.FISHEYE)
 
@@ -55,6 +60,51 @@ def orbit_poses(scene: Scene) -> Tensor:
         angles = start + arc * (0.5 - 0.5 * torch.cos(2 * math.pi * steps))
     ring = torch.cos(angles)[:, None] * right + torch.sin(angles)[:, None] * ahead
     return look_at(target + radius * ring + height * up, target, up=up)
+
+
+@dataclass(frozen=True, eq=False)
+class OrbitGrid:
+    """Poses on rings of A azimuths at E elevations around a point."""
+
+    poses: Tensor
+    """(E, A, 4, 4) float64, all looking at the point."""
+    azimuths: Tensor
+    """(A,) float64 radians, rising."""
+    elevations: Tensor
+    """(E,) float64 radians above the level of the point, rising."""
+    closed: bool
+    """Whether the last azimuth is followed by the first."""
+
+
+def orbit_grid(scene: Scene, *, azimuths: int, elevations: int) -> OrbitGrid:
+    """Views around what the cameras look at, over the heights and the arc that they cover.
+
+    Args:
+        azimuths: how many on a ring, at least 1.
+        elevations: how many rings, at least 1.
+    """
+    cameras = _checked(scene)
+    up, target = upward(cameras), focus(scene)
+    right, ahead = _plane_axes(up)
+    offsets = cameras.positions.double() - target
+    radius = offsets.norm(dim=1)
+    heights = torch.asin((offsets @ up / radius.clamp_min(1e-12)).clamp(-1, 1))
+    distance = float(radius.median())
+    if distance < 0.2 * scene.side:  # cameras that look outwards: show the region of interest
+        distance = scene.side
+    low, middle, high = torch.quantile(heights, heights.new_tensor([0.1, 0.5, 0.9])).tolist()
+    if high - low < _LEAST_ELEVATIONS:
+        low, high = middle - _LEAST_ELEVATIONS / 2, middle + _LEAST_ELEVATIONS / 2
+    start, arc = _covered_arc(torch.atan2(offsets @ ahead, offsets @ right))
+    closed = arc >= _FULL_CIRCLE_FROM
+    if closed:
+        around = start + 2 * math.pi * torch.arange(azimuths, dtype=torch.float64) / azimuths
+    else:
+        around = _evenly(start, start + arc, azimuths)
+    level = _evenly(low, high, elevations).clamp(-_HIGHEST_ELEVATION, _HIGHEST_ELEVATION)
+    ring = torch.cos(around)[:, None] * right + torch.sin(around)[:, None] * ahead
+    directions = torch.cos(level)[:, None, None] * ring + torch.sin(level)[:, None, None] * up
+    return OrbitGrid(look_at(target + distance * directions, target, up=up), around, level, closed)
 
 
 def spiral_poses(scene: Scene, *, turns: int) -> Tensor:
@@ -98,9 +148,19 @@ def spread_tour(cameras: Cameras, views: int) -> list[int]:
 
 
 def upward(cameras: Cameras) -> Tensor:
-    """(3,) float64 unit vector: the mean direction that is up in the images."""
-    ups = -cameras.camera_to_world[:, :3, 1].double().cpu()
-    return _unit(ups.mean(dim=0), fallback=ups[0])
+    """(3,) float64 unit vector that is up in the scene.
+
+    Cameras that are held level have their horizontal axes across it, whichever way they look up or
+    down: the direction across all of those. Where they are nearly parallel, or cameras are not held
+    level, the mean direction that is up in the images, which leans with cameras that look down.
+    """
+    axes = cameras.camera_to_world[:, :3].double().cpu()
+    ups, rights = -axes[:, :, 1], axes[:, :, 0]
+    mean = _unit(ups.mean(dim=0), fallback=ups[0])
+    spread, directions = torch.linalg.eigh(rights.T @ rights / len(rights))
+    across = directions[:, 0] * torch.sign(directions[:, 0] @ mean)
+    level = float(spread[1]) > _LEAST_TURN and float(spread[0]) < _LEAST_LEVEL * float(spread[1])
+    return across if level and float(across @ mean) > 0.5 else mean
 
 
 def focus(scene: Scene) -> Tensor:
@@ -140,6 +200,13 @@ def _covered_arc(angles: Tensor) -> tuple[float, float]:
     widest = int(gaps.argmax())
     start = float(ordered[(widest + 1) % len(ordered)])
     return start, max(2 * math.pi - float(gaps[widest]), math.radians(20))
+
+
+def _evenly(first: float, last: float, count: int) -> Tensor:
+    """(count,) float64 from first to last; the middle for one alone."""
+    if count == 1:
+        return torch.tensor([(first + last) / 2], dtype=torch.float64)
+    return torch.linspace(first, last, count, dtype=torch.float64)
 
 
 def _plane_axes(up: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Out of a run: videos, pictures and camera paths rendered to files; surfaces as meshes, scored
-against the truth; files of Gaussians read and written. Names load on first use."""
+against the truth; files of Gaussians read and written; web pages that work offline. Names load on
+first use."""
 
 from __future__ import annotations
 
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from lumigraph.export.splat_export import points, splats
     from lumigraph.export.splat_files import WriteOptions, read_splats, write_splats
     from lumigraph.export.video_writer import check_output, write_video
+    from lumigraph.export.web_page import PageOptions, page
 
 _MODULE_OF = {
     "MeshOptions": "mesh_export",
     "MeshScores": "mesh_scores",
+    "PageOptions": "web_page",
     "PathOptions": "render_path",
     "RenderedPath": "render_path",
     "TriangleMesh": "mesh_reading",
@@ -32,6 +35,7 @@ _MODULE_OF = {
     "check_output": "video_writer",
     "mesh": "mesh_export",
     "mesh_error": "mesh_scores",
+    "page": "web_page",
     "points": "splat_export",
     "read_mesh": "mesh_reading",
     "read_splats": "splat_files",
@@ -45,6 +49,7 @@ _MODULE_OF = {
 __all__ = [
     "MeshOptions",
     "MeshScores",
+    "PageOptions",
     "PathOptions",
     "RenderedPath",
     "TriangleMesh",
@@ -53,6 +58,7 @@ __all__ = [
     "check_output",
     "mesh",
     "mesh_error",
+    "page",
     "points",
     "read_mesh",
     "read_splats",

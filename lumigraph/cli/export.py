@@ -16,20 +16,20 @@ from .terminal import Terminal, escaped
 @dataclass(frozen=True)
 class Arguments:
     """Write the Gaussians of a run, or of a file of Gaussians, for other programs; or the surface
-    of a run, which needs more packages (pip install 'lumigraph[mesh]').
+    of a run, which needs more packages (pip install 'lumigraph[mesh]'); or a page to look at.
     """
 
-    subject: tyro.conf.Positional[Literal["splats", "points", "mesh"]]
+    subject: tyro.conf.Positional[Literal["splats", "points", "mesh", "page"]]
     """splats: a file of Gaussians (.ply, .splat, .spz); points: a colored point cloud (.ply);
-    mesh: colored triangles (.ply, .obj, .glb)."""
+    mesh: colored triangles (.ply, .obj, .glb); page: a web page that works offline (.html)."""
     run: tyro.conf.Positional[Path]
-    """Run folder; for splats and points also a file of Gaussians."""
+    """Run folder; for splats, points and page also a file of Gaussians."""
     out: Path
     """File to write."""
     frame: Literal["capture", "scene"] = "capture"
     """capture: the frame and unit of the data; scene: that of training."""
     degree: int | None = None
-    """Highest harmonics kept, 0 to 3; by default all that the format holds."""
+    """Highest harmonics kept, 0 to 3; by default all that the format holds, in a page 0."""
     spz_version: Literal[2, 3] = 3
     """Version of .spz; 2 for old readers."""
     harmonics_bits: int | None = None
@@ -37,7 +37,7 @@ class Arguments:
     least_opacity: float = 0.1
     """Gaussians below it are no points, 0 to 1."""
     max_gaussians: int = 20_000_000
-    """Refuse files that say they hold more."""
+    """Refuse files that say they hold more; page: keep so many, those that matter most."""
     voxel: float | None = None
     """mesh: side of a voxel, in the unit of its frame; by default about a pixel of the pictures."""
     resolution: int | None = None
@@ -61,7 +61,27 @@ class Arguments:
     memory_budget_gib: float | None = None
     """mesh: memory that the voxels may take; by default four fifths of what is free."""
     device: Literal["auto", "cpu", "cuda"] | None = None
-    """mesh: where to render and fuse; by default as in training."""
+    """mesh, page: where to render; by default as in training."""
+    title: str | None = None
+    """page: shown in it; by default the name of the scene or the file."""
+    background: str | None = None
+    """page of Gaussians: black, white or #rrggbb; by default that of the run, black for files."""
+    up: Literal["x", "-x", "y", "-y", "z", "-z"] | None = None
+    """page of Gaussians: axis that points up; by default that of the cameras, -y for files."""
+    cameras: int = 24
+    """page of Gaussians: captured cameras that one can jump to."""
+    azimuths: int = 36
+    """page of other methods: pictures around."""
+    elevations: int = 3
+    """page of other methods: rings of pictures."""
+    picture_size: int = 480
+    """page of other methods: pixels along the longer side."""
+    picture_quality: int = 80
+    """page of other methods: 1 to 100."""
+    picture_format: Literal["webp", "jpeg"] = "webp"
+    """page of other methods: how pictures are stored."""
+    page_limit_mib: float = 200.0
+    """page: refuse to write a larger one."""
     overwrite: bool = False
     """Replace a file that is there."""
     json: bool = False
@@ -134,10 +154,30 @@ def _mesh(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     return {"run": str(arguments.run), **report.to_dict()}
 
 
+def _page(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
+    from lumigraph import export
+
+    shared = {field.name for field in fields(export.PageOptions)}
+    given = {name: getattr(arguments, name) for name in shared}
+    options = export.PageOptions(**{**given, "degree": arguments.degree or 0})
+    with terminal.frames("pictures") as progress:
+        report = export.page(
+            arguments.run,
+            out=arguments.out,
+            options=options,
+            device=arguments.device,
+            on_note=lambda note: terminal.say(escaped(note)),
+            on_picture=progress,
+        )
+    terminal.say(escaped(report.line()))
+    return {"run": str(arguments.run), **report.to_dict()}
+
+
 _SUBJECTS: dict[str, Callable[[Arguments, Terminal], dict[str, Any]]] = {
     "splats": _splats,
     "points": _points,
     "mesh": _mesh,
+    "page": _page,
 }
 """Subject -> what writes it; the names stand in `Arguments.subject` as well."""
 
@@ -149,6 +189,11 @@ _OPTIONS = {
     "mesh": (
         *_FOR_ALL, "voxel", "resolution", "truncation", "depth", "views", "orbit", "reach",
         "components", "least_triangles", "triangles", "memory_budget_gib", "device",
+    ),
+    "page": (
+        "subject", "run", "out", "overwrite", "json", *_GAUSSIANS, "degree", "device", "title",
+        "background", "up", "cameras", "azimuths", "elevations", "picture_size",
+        "picture_quality", "picture_format", "page_limit_mib",
     ),
 }  # fmt: skip
 """Subject -> the options that it takes."""

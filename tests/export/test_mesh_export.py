@@ -314,4 +314,4 @@ def test_the_command(run, tmp_path, monkeypatch, capsys):
     assert main(words) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*words, "--overwrite", "--degree", "1"]) == 2
-    assert "--degree is for splats, not for mesh" in capsys.readouterr().err
+    assert "--degree is for splats and page, not for mesh" in capsys.readouterr().err
