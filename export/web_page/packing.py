@@ -20,9 +20,9 @@ import numpy as np
 
 from lumigraph.core import GaussianCloud
 from lumigraph.core.errors import DataError
+from lumigraph.core.harmonics import Y_0
 from lumigraph.export.splat_files import spz_packing
 from lumigraph.export.splat_files.arrays import (
-    Y_0,
     Bytes,
     Floats,
     SplatArrays,
