@@ -109,8 +109,8 @@ class TrainingControl:
         """The model while no step changes it; training waits, so hold it for a picture, not longer.
 
         Its tensors are those that train: do not keep them beyond the block. One thread at a time
-        has the model. On a GPU all work of both sides is done when it changes hands. After a
-        failure the model is as the failed step left it.
+        has the model, and may ask again while it has. On a GPU all work of both sides is done when
+        it changes hands. After a failure the model is as the failed step left it.
 
         Args:
             timeout: seconds to wait at most for a turn; None waits without end.
@@ -118,9 +118,8 @@ class TrainingControl:
         Raises:
             TimeoutError: no turn came, say since the run is still loading.
             ModelUnavailable: the run failed before it had a model.
-            RuntimeError: this thread has the model already.
         """
-        if self._asks_itself():
+        if self._has_model_already():
             yield self._present_model()
             return
         ticket = _Ticket()
@@ -154,10 +153,12 @@ class TrainingControl:
         self.asked = bool(self._row) or self._paused or self._checkpoint or self._stop
         self._changed.notify_all()
 
-    def _asks_itself(self) -> bool:
-        """A listener, which the trainer calls between steps, asks for the model."""
-        running = self._state == "training"
-        return running and self._trainer == threading.get_ident()
+    def _has_model_already(self) -> bool:
+        """This thread looks, or is the trainer, which calls a listener between two steps."""
+        me, looking = threading.get_ident(), self._looking
+        if looking is not None and looking.thread == me:
+            return True
+        return self._state == "training" and self._trainer == me
 
     def _present_model(self) -> Model:
         assert self._model is not None
@@ -165,8 +166,6 @@ class TrainingControl:
 
     def _wait_for_turn(self, ticket: _Ticket, timeout: float | None) -> None:
         with self._changed:
-            if self._looking is not None and self._looking.thread == ticket.thread:
-                raise RuntimeError("between_steps: this thread has the model already")
             self._row.append(ticket)
             self._tell()
             self._changed.wait_for(lambda: self._hopeless() or self._is_turn(ticket), timeout)

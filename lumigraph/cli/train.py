@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from .terminal import Interrupted, Terminal
+
+if TYPE_CHECKING:
+    from .watching import Watching
 
 SUMMARY_KEYS = (
     "run",
@@ -86,6 +89,12 @@ class Arguments:
     """Continue the run in --out; --steps or --seconds then raise its limits."""
     overwrite: bool = False
     """Replace the run in --out."""
+    viewer: bool = False
+    """Look at the run in the browser while it trains; open the address that is printed."""
+    viewer_port: int | None = None
+    """Port of the viewer; by default 8080, or any free one. 0 for any free one."""
+    viewer_close: bool = False
+    """Close the viewer after the end; by default, and without --json, it stays until Ctrl-C."""
     json: bool = False
     """Print one final JSON object on stdout, everything else on stderr."""
 
@@ -94,29 +103,44 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     """Train, write the report, and return the summary."""
     from lumigraph.training.report import write_report
 
-    from .output_folder import claimed, run_name
+    from .watching import Watching
 
-    if arguments.resume:
-        trained = _resumed(arguments, terminal)
-    else:
-        data = _data(arguments)
-        out = arguments.out or Path("runs") / run_name(data)
-        config = _config(arguments)
-        with claimed(out, overwrite=arguments.overwrite):
-            trained = train_with_progress(data, config, out, terminal)
-    write_report(trained.path)
-    summary = train_summary(trained)
-    terminal.facts(summary_rows(summary))
-    terminal.say(f"next: lumigraph evaluate {trained.path}")
+    with Watching(arguments, terminal) as watching:
+        train = _resumed if arguments.resume else _trained
+        trained = train(arguments, terminal, watching)
+        write_report(trained.path)
+        summary = train_summary(trained)
+        terminal.facts(summary_rows(summary))
+        if trained.train_summary()["interrupted"]:
+            terminal.say(f"stopped; continue with: lumigraph train --resume --out {trained.path}")
+        terminal.say(f"next: lumigraph evaluate {trained.path}")
+        watching.stay()
     return summary
 
 
-def train_with_progress(data: Any, config: Any, out: Path, terminal: Terminal) -> Any:
+def train_with_progress(
+    data: Any, config: Any, out: Path, terminal: Terminal, watching: Watching | None = None
+) -> Any:
     """A trained run; raises Interrupted with its summary after Ctrl-C."""
     from lumigraph import training
+    from lumigraph.training.run import load_scene
 
+    if watching is not None and watching.wanted:
+        data = load_scene(data, config)
+        watching.open(data, config, title=out.name)
     with saved_on_interrupt(out), terminal.events("training") as listener:
-        return training.train(data, config, out=out, on_event=listener)
+        options = {"on_event": listener} if watching is None else watching.options(listener)
+        return training.train(data, config, out=out, **options)
+
+
+def _trained(arguments: Arguments, terminal: Terminal, watching: Watching) -> Any:
+    from .output_folder import claimed, run_name
+
+    data = _data(arguments)
+    out = arguments.out or Path("runs") / run_name(data)
+    config = _config(arguments)
+    with claimed(out, overwrite=arguments.overwrite):
+        return train_with_progress(data, config, out, terminal, watching)
 
 
 class saved_on_interrupt:
@@ -237,7 +261,7 @@ def _value(word: str, text: str) -> Any:
         raise ConfigError(f"--set {word}: the value cannot be read") from error
 
 
-def _resumed(arguments: Arguments, terminal: Terminal) -> Any:
+def _resumed(arguments: Arguments, terminal: Terminal, watching: Watching) -> Any:
     from lumigraph import training
     from lumigraph.core.errors import InputError
 
@@ -251,7 +275,9 @@ def _resumed(arguments: Arguments, terminal: Terminal) -> Any:
         if getattr(arguments, name) != getattr(fixed, name):
             option = "DATA" if name == "data" else "--" + name.replace("_", "-")
             raise InputError(f"{option} cannot be given with --resume: a run keeps its own")
+    if watching.wanted:
+        run = training.Run.open(out)
+        watching.open(run.scene(), run.config, title=out.name)
     with saved_on_interrupt(out), terminal.events("training") as listener:
-        return training.resume(
-            out, steps=arguments.steps, seconds=arguments.seconds, on_event=listener
-        )
+        options = watching.options(listener)
+        return training.resume(out, steps=arguments.steps, seconds=arguments.seconds, **options)

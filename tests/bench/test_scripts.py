@@ -91,3 +91,13 @@ def test_summary_shows_targets_and_failures(tmp_path):
         "ERROR SUMMARY: 0 errors",
     ):
         assert part in text, part
+
+
+def test_the_cost_of_a_viewer_is_measured(tmp_path):
+    pytest.importorskip("viser")
+    words = ["--steps", "4", "--repeats", "1", "--device", "cpu", "--out", str(tmp_path / "x.json")]
+    result = script("viewer_cost").main(words)
+    assert json.loads((tmp_path / "x.json").read_text()) == result
+    alone, viewer = result["seconds"]["alone"], result["seconds"]["viewer"]
+    assert len(alone) == len(viewer) == 1 and min(*alone, *viewer) > 0
+    assert result["ratio"] == pytest.approx(viewer[0] / alone[0], abs=1e-4)

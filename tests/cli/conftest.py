@@ -58,7 +58,7 @@ class FakeTraining:
         self.raises: BaseException | None = None
         self.raises_after_saving: BaseException | None = None
 
-    def train(self, data, config, *, out, on_event):
+    def train(self, data, config, *, out, on_event, control=None):
         self.calls.append(("train", data, config, Path(out)))
         if self.raises is not None:
             raise self.raises
@@ -69,7 +69,7 @@ class FakeTraining:
         on_event(MessageEvent("odd [images] were skipped"))
         return self._saved(Path(out), config, 2)
 
-    def resume(self, path, *, steps, seconds, on_event):
+    def resume(self, path, *, steps, seconds, on_event, control=None):
         self.calls.append(("resume", Path(path), steps, seconds))
         return self._saved(Path(path), train_config(), steps)
 

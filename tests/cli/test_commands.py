@@ -25,6 +25,7 @@ def test_choices_are_those_of_the_presets():
     assert {(m, s) for m in methods for s in sizes} == set(PRESETS)
     settings = {field.name for kind in CONFIGS.values() for field in dataclasses.fields(kind)}
     own = {"data", "out", "set", "resume", "overwrite", "json"}
+    own |= {"viewer", "viewer_port", "viewer_close"}
     assert set(hints) - own <= settings
 
 

@@ -248,9 +248,12 @@ def test_an_error_while_looking_lets_training_go_on(scene_folder, tiny, tmp_path
         with pytest.raises(ZeroDivisionError), control.between_steps(PATIENCE):
             _ = 1 / 0
         with control.between_steps(PATIENCE) as model:
-            assert isinstance(model.field, torch.nn.Module)
-            with pytest.raises(RuntimeError, match="has the model already"):
-                control.between_steps(PATIENCE).__enter__()
+            with control.between_steps(0.0) as again:
+                assert again is model
+            # it still has the model: nobody else gets it
+            with in_thread(control.between_steps(0.05).__enter__) as others:
+                pass
+            assert isinstance(others[0], TimeoutError)
         control.resume()
     assert results[0].train_summary()["steps"] == 20
 
@@ -342,14 +345,16 @@ def test_gpu_pictures_between_steps_are_whole(method, tmp_path):
     config = train_config(method, "tiny", log_every=1, device="cuda", **SMALL[method])
     control, pictures = TrainingControl(), []
     options = {"out": tmp_path / "run", "control": control}
+    camera = trainer_module.load_scene("builtin:object", config).cameras[3]
+    control.pause()
     with in_thread(train, "builtin:object", config, **options) as results:
-        until(lambda: control.state == "training")
-        camera = trainer_module.load_scene("builtin:object", config).cameras[3]
+        until(lambda: control.state == "paused")
         with torch.cuda.stream(torch.cuda.Stream()):
+            control.resume()
             look(control, camera.resized_to(48, 48), pictures)
     run = results[0]
     assert run.train_summary()["steps"] == 24
-    assert all(bool(picture.isfinite().all()) for picture in pictures)
+    assert pictures and all(bool(picture.isfinite().all()) for picture in pictures)
     with control.between_steps() as model:
         last = model.render(camera.resized_to(48, 48)).color
     torch.testing.assert_close(last, run.model("cuda").render(camera.resized_to(48, 48)).color)
