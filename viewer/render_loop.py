@@ -38,6 +38,7 @@ POLL_SECONDS = 1.0
 """The source is asked for news this often while somebody looks."""
 RETRY_SECONDS = 0.5
 """After a model could not be had."""
+CLOSED = "the viewer was closed"
 
 
 class RenderLoop:
@@ -90,6 +91,9 @@ class RenderLoop:
         """
         future: Future = Future()
         with self._wake:
+            if self._closed:
+                future.set_exception(RuntimeError(CLOSED))
+                return future
             self._calls.append((function, future))
         self.wake()
         return future
@@ -100,6 +104,15 @@ class RenderLoop:
             self._closed = True
             self._wake.notify()
         self._thread.join(timeout=10)
+        with self._wake:
+            calls, self._calls = self._calls, []
+        for _, future in calls:
+            future.set_exception(RuntimeError(CLOSED))
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing will be rendered any more."""
+        return self._closed
 
     def _run(self) -> None:
         while True:

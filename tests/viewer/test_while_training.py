@@ -78,10 +78,13 @@ def test_pictures_follow_the_training_and_it_goes_on_when_all_have_left(
             until(lambda: viewer.sessions[0].last.job.version > first)
             control.pause()
             until(lambda: control.state == "paused")
-            halted, before = control.step, clients[0].pictures
-            clients[0].look(x=0.5)
-            until(lambda: clients[0].pictures > before)
-            assert control.step == halted, "a paused run can be looked at and does not move"
+            halted = []
+            for x in (0.5, 1.0):  # after the first picture the step in progress is over
+                before = clients[0].pictures
+                clients[0].look(x=x)
+                until(lambda before=before: clients[0].pictures > before)
+                halted.append(control.step)
+            assert halted[0] == halted[1], "a paused run can be looked at and does not move"
             control.resume()
             for client in clients:
                 client.close()
