@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from lumigraph import training
+from lumigraph.core import Cameras, MemoryImages, PointCloud, Scene
+from lumigraph.core.transforms import look_at
 from lumigraph.training import TrainingControl
-from lumigraph.viewer import RunSource, Viewer, serve_training
+from lumigraph.viewer import ModelSource, RunSource, Viewer, serve_training
 
 pytest.importorskip("viser")
 pytest.importorskip("playwright")
@@ -294,6 +296,47 @@ def test_things_behind_the_picture_are_hidden(painted, window):
         wall("/near", 1.0)
         opened.page.wait_for_timeout(800)
         assert (opened.screen()[..., 2].mean() - plain[..., 2].mean()) > 30
+
+
+def captured_source(painted) -> ModelSource:
+    """The painted model at two cameras, of which the second has a blue photograph."""
+    eyes = torch.tensor([[0.0, -4.0, 1.0], [4.0, 0.0, 1.0]])
+    poses = torch.stack([look_at(eye, torch.zeros(3), up=[0.0, 0.0, 1.0]) for eye in eyes])
+    images = torch.zeros(2, 60, 80, 3, dtype=torch.uint8)
+    images[1, ..., 2] = 255
+    scene = Scene(
+        "captured",
+        "memory",
+        Cameras.from_intrinsics(poses, 80, 60, 70.0),
+        {"train": torch.tensor([0, 1])},
+        painted.bounds,
+        images=MemoryImages(list(images)),
+        points=PointCloud(torch.rand(50, 3), torch.full((50, 3), 200, dtype=torch.uint8)),
+    )
+    return ModelSource(painted.model, scene, title="captured")
+
+
+def test_captured_cameras_their_photographs_and_points(painted, window):
+    with Viewer(captured_source(painted), port=0) as viewer:
+        opened = window(viewer)
+        opened.settle()
+        opened.tab("Scene")
+        opened.type_in("Camera", "1")
+        opened.press("Go to this camera")
+        place = viewer.source.scene.cameras.positions[1]
+        opened.wait(lambda: float((opened.session.pose()[:3, 3] - place).norm()) < 1e-3)
+        opened.page.get_by_text("0001").first.wait_for()
+        opened.type_in("Photograph", "1")
+        opened.settle()
+        middle = opened.session.last.picture[10:-10]
+        assert middle[:, middle.shape[1] // 2, 2].min() > 240, "the photograph fills the middle"
+        opened.drag(60, 0)
+        opened.settle()
+        assert opened.session.last.picture[..., 2].max() < 60, "from elsewhere there is none"
+        for name in ("Cameras", "Points (50)"):
+            opened.page.get_by_label(name, exact=True).click(force=True)
+        opened.wait(lambda: opened.session.overlays == {"cameras", "points"})
+        opened.wait(lambda: opened.session.last.wish.depth)
 
 
 def test_a_click_tells_the_point(painted, window):

@@ -3,14 +3,16 @@
 import threading
 import time
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
 
 from lumigraph import export
+from lumigraph.core.transforms import quaternion_from_rotation
 from lumigraph.viewer.render_loop import RenderLoop
 from lumigraph.viewer.source import RunSource
-from lumigraph.viewer.views import View, Wish
+from lumigraph.viewer.views import Shot, View, Wish
 
 
 class Eye:
@@ -67,14 +69,9 @@ def test_the_streamed_picture_is_the_exported_one(
     kind, request, loop_of, make_wish, until, tmp_path
 ):
     """Before JPEG, byte for byte what `lumigraph render` writes to PNG."""
-    import imageio.v3 as iio
-
     source = RunSource(request.getfixturevalue(kind), device="cpu")
     cameras = source.scene.cameras[3]
     pose = cameras.camera_to_world[0]
-    from lumigraph.core.transforms import quaternion_from_rotation
-    from lumigraph.viewer.views import Shot
-
     shot = Shot.of(
         quaternion_from_rotation(pose[:3, :3].double()).tolist(),
         pose[:3, 3].tolist(),
@@ -89,6 +86,22 @@ def test_the_streamed_picture_is_the_exported_one(
     written = iio.imread(tmp_path / "out" / "00000.png")
     assert np.array_equal(eye.full[0].picture, written)
     assert written.std() > 10, "there is something to see"
+
+
+@pytest.mark.parametrize("kind", ["nerf_run", "splat_run"])
+def test_the_crop_box_of_a_wish(kind, request, loop_of, make_wish, until):
+    source = RunSource(request.getfixturevalue(kind), device="cpu")
+    pose = source.scene.cameras.camera_to_world[3]
+    looking = Shot(pose, 0.65, 60, 60)
+    loop, eye = loop_of(source), Eye()
+    loop.add(eye.view)
+    shown = []
+    for box in (None, torch.tensor([[5.0, 5.0, 5.0], [6.0, 6.0, 6.0]])):
+        eye.view.want(Wish(looking, box=box), moving=False)
+        loop.wake()
+        until(lambda box=box: eye.full and eye.full[-1].wish.box is box)
+        shown.append(float(eye.full[-1].frame.opacity.mean()))
+    assert shown[0] > 0.05 and shown[1] == 0.0
 
 
 def test_a_picture_is_given_up_when_the_camera_moves(loop_of, painted, make_wish, until):
