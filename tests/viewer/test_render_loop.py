@@ -10,6 +10,7 @@ import torch
 
 from lumigraph import export
 from lumigraph.core.transforms import quaternion_from_rotation
+from lumigraph.viewer.display import Look
 from lumigraph.viewer.render_loop import RenderLoop
 from lumigraph.viewer.source import RunSource
 from lumigraph.viewer.views import Shot, View, Wish
@@ -184,6 +185,34 @@ def test_one_who_moves_does_not_keep_another_waiting(loop_of, painted, make_wish
         stop.set()
         thread.join()
     assert mover.drawn
+
+
+def test_another_look_at_the_same_frame_renders_nothing(loop_of, painted, make_wish, until):
+    loop, eye = loop_of(painted), Eye()
+    eye.view.want(make_wish(), moving=False)
+    loop.add(eye.view)
+    until(lambda: eye.full)
+    rendered = len(painted.painter.calls)
+    eye.view.change(look=Look(channel="opacity", exposure=1.0))
+    loop.wake()
+    until(lambda: eye.full[-1].wish.look.channel == "opacity")
+    assert len(painted.painter.calls) == rendered
+    assert eye.full[-1].picture.min() == 255
+    eye.view.change(look=Look(channel="normal"))  # which the frame lacks
+    loop.wake()
+    until(lambda: eye.full[-1].wish.look.channel == "normal")
+    assert len(painted.painter.calls) > rendered
+
+
+def test_a_change_that_changes_nothing_is_no_wish(make_wish):
+    view = Eye().view
+    box = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
+    view.want(make_wish(box=box), moving=False)
+    before = view.newest()[1]
+    view.change(cap=640, depth=False, box=box.clone())
+    assert view.newest()[1] == before
+    view.change(depth=True)
+    assert view.newest()[1] == before + 1
 
 
 def test_a_failed_picture_is_told_and_the_next_one_comes(loop_of, painted, make_wish, until):
