@@ -213,6 +213,11 @@ class View:
             if moving:
                 self._moved_at = time.monotonic()
 
+    def again(self) -> None:
+        """The same wish once more: its picture is no longer on the screen."""
+        with self._lock:
+            self._serial += 1
+
     def newest(self) -> tuple[Wish | None, int, float]:
         """The wish, its number, and for how long the camera has stood still, in seconds."""
         with self._lock:
