@@ -369,8 +369,7 @@ def test_a_run_is_paused_from_the_panel(nerf_run, window, tmp_path):
             opened.page.wait_for_timeout(1500)
             assert opened.page.locator(".uplot canvas").count() == 2
             opened.press("Pause")
-            opened.wait(lambda: control.state == "paused")
-            opened.page.get_by_text("paused").first.wait_for()
+            opened.page.get_by_text("paused at step").first.wait_for()
             halted = control.step
             opened.press("Checkpoint now")
             checkpoints = tmp_path / "run" / "checkpoints"
