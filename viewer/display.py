@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lumigraph.core import Cameras, Frame
 from lumigraph.core.color import colorize, linear_to_srgb, srgb_to_linear
-from lumigraph.export.video_writer import to_bytes
 from lumigraph.training import Model
+from lumigraph.training.pictures import to_bytes
 
 CHANNELS = ("color", "depth", "normal", "opacity", "error")
 MOST_STOPS = 8.0
@@ -70,7 +70,7 @@ def picture(frame: Frame, look: Look, *, behind: Tensor | None, photo: Photo | N
     if photo is not None and look.photo_share > 0 and look.channel != "error":
         share = look.photo_share * photo.inside[..., None]
         image = torch.lerp(image, photo.color, share)
-    return to_bytes(image)
+    return to_bytes(image).numpy()
 
 
 def background_of(model: Model, cameras: Cameras) -> Tensor | None:

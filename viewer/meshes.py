@@ -1,14 +1,16 @@
-"""Mesh files for the browser: GLB as it is, OBJ turned into GLB, nothing fetched from elsewhere."""
+"""Mesh files for the browser: GLB as it is, OBJ and PLY turned into GLB; nothing is fetched."""
 
 from __future__ import annotations
 
 import io
 import json
 import struct
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,8 +21,11 @@ from lumigraph.core.transforms import (
     quaternion_from_rotation,
     rotation_from_quaternion,
 )
+from lumigraph.export.isosurface import Surface
+from lumigraph.export.mesh_files import write_mesh
+from lumigraph.export.splat_files.ply_header import read_header
 
-MESH_SUFFIXES = (".glb", ".obj")
+MESH_SUFFIXES = (".glb", ".obj", ".ply")
 MOST_BYTES = 512 * 2**20
 _MAGIC, _JSON = b"glTF", 0x4E4F534A
 # Their decoders would be fetched from another server, or are not there at all.
@@ -36,11 +41,11 @@ class MeshFile:
 
     @classmethod
     def open(cls, path: str | Path) -> MeshFile:
-        """Read a .glb or .obj file.
+        """Read a .glb, .obj or .ply file.
 
         Raises:
             DataError: missing, too large or damaged. InputError: another kind of file.
-            MissingExtraError: an .obj file, and trimesh is not installed.
+            MissingExtraError: trimesh, which reads .obj and .ply, is not installed.
         """
         file = Path(path)
         try:
@@ -56,9 +61,9 @@ class MeshFile:
         """A file that is in memory; `name` tells its kind, `folder` where its materials lie."""
         suffix = Path(name).suffix.lower()
         if suffix not in MESH_SUFFIXES:
-            raise InputError(f"{name}: unknown kind of mesh; use {' or '.join(MESH_SUFFIXES)}")
-        if suffix == ".obj":
-            content = _obj_to_glb(name, content, folder)
+            raise InputError(f"{name}: unknown kind of mesh; use {', '.join(MESH_SUFFIXES)}")
+        if suffix != ".glb":
+            content = _to_glb(name, content, folder)
         _check_glb(name, content)
         return cls(name, content)
 
@@ -93,18 +98,41 @@ class Placement:
         return cls(similarity.scale, (w, x, y, z), (a, b, c))
 
 
-def _obj_to_glb(name: str, content: bytes, folder: Path | None) -> bytes:
+def has_triangles(path: Path) -> bool:
+    """Whether a .ply file is a mesh; those without faces hold points or Gaussians."""
+    try:
+        faces = read_header(path).elements.get("face")
+    except (DataError, OSError):
+        return False
+    return faces is not None and faces.count > 0
+
+
+def _to_glb(name: str, content: bytes, folder: Path | None) -> bytes:
     trimesh = require("trimesh", extra="mesh")
     resolver = None if folder is None else trimesh.resolvers.FilePathResolver(str(folder))
+    kind = Path(name).suffix.lower()[1:]
     try:
-        mesh = trimesh.load(io.BytesIO(content), file_type="obj", resolver=resolver, force="scene")
-        empty = not mesh.geometry
-        result = b"" if empty else mesh.export(file_type="glb")
+        scene = trimesh.load_scene(io.BytesIO(content), file_type=kind, resolver=resolver)
+        shapes = [g for g in scene.geometry.values() if len(getattr(g, "faces", ()))]
+        if not shapes:
+            raise DataError(f"{name}: holds no triangles")
+        if all(shape.visual.kind == "vertex" for shape in shapes):
+            return _colored(trimesh.util.concatenate(shapes))
+        return bytes(scene.export(file_type="glb"))
+    except DataError:
+        raise
     except Exception as error:  # trimesh raises whatever its parser meets
-        raise DataError(f"{name}: not a readable OBJ file ({type(error).__name__})") from error
-    if empty:
-        raise DataError(f"{name}: holds no triangles")
-    return bytes(result)
+        raise DataError(f"{name}: not a readable mesh ({type(error).__name__})") from error
+
+
+def _colored(mesh: Any) -> bytes:
+    """Colors of vertices as our own exporter writes them: linear, without lamps."""
+    colors = np.ascontiguousarray(mesh.visual.vertex_colors[:, :3])
+    surface = Surface(np.asarray(mesh.vertices), np.asarray(mesh.faces), colors)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "mesh.glb"
+        write_mesh(surface, file)
+        return file.read_bytes()
 
 
 def _check_glb(name: str, content: bytes) -> None:

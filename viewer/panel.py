@@ -97,8 +97,11 @@ def _build_tone(session: Session) -> None:
     @safe(session)
     def channel_chosen() -> None:
         session.restyle(channel=channel.value)
-        if channel.value == "error" and session.source.scene is None:
-            session.notify("No photographs", "Errors are shown for runs, at a captured camera.")
+        wish, _, _ = session.view.newest()
+        if channel.value == "error" and (wish is None or wish.camera is None):
+            known = session.source.scene is not None and session.source.scene.images is not None
+            way = "go to a camera in the tab Scene" if known else "there are none here"
+            session.notify("Compared with photographs", f"Errors are shown at cameras: {way}.")
 
     @exposure.on_update
     @safe(session)

@@ -11,7 +11,7 @@ import torch
 from lumigraph.core import CameraModel, Cameras, Scene
 
 from .callbacks import safe
-from .meshes import MESH_SUFFIXES, MeshFile
+from .meshes import MESH_SUFFIXES, MeshFile, has_triangles
 from .places import focus_distance
 from .session import Session
 
@@ -22,8 +22,7 @@ MOST_POINTS = 500_000
 """Points that are sent to a browser; of more, an even choice."""
 FRUSTUM_SIZE = 0.04
 """Depth of a drawn camera, as a part of the scene's side."""
-FRUSTUM_COLOR, CHOSEN_COLOR = (60, 110, 220), (240, 120, 20)
-POINT_COLOR = (90, 90, 90)
+FRUSTUM_COLOR, POINT_COLOR = (60, 110, 220), (90, 90, 90)
 
 
 def build_scene_tab(session: Session) -> None:
@@ -135,7 +134,9 @@ def _build_meshes(session: Session) -> None:
             show(None if path is None else MeshFile.open(path))
 
     upload = gui.add_upload_button(
-        "Show a mesh file (.glb, .obj)", mime_type=".glb,.obj", hint="In the capture's own frame"
+        "Show a mesh file (.glb, .obj, .ply)",
+        mime_type=".glb,.obj,.ply",
+        hint="In the capture's own frame",
     )
 
     @upload.on_upload
@@ -152,7 +153,8 @@ def mesh_files(viewer: Viewer) -> dict[str, Path]:
         return {}
     folders = (run.path, run.path / "renders", run.path / "exports")
     files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())]
-    return {file.name: file for file in files if file.suffix.lower() in MESH_SUFFIXES}
+    kinds = [file for file in files if file.suffix.lower() in MESH_SUFFIXES]
+    return {f.name: f for f in kinds if f.suffix.lower() != ".ply" or has_triangles(f)}
 
 
 def needs_depth(session: Session, what: str, shown: bool) -> None:

@@ -12,7 +12,7 @@ from lumigraph import export
 from lumigraph.core import CameraPath, Cameras, Frame
 from lumigraph.core.errors import InputError
 
-from .render_loop import RenderLoop
+from .render_loop import CLOSED, RenderLoop
 from .source import FrameSource
 
 FORMATS = {"video (.mp4)": ".mp4", "pictures (.png)": ""}
@@ -102,6 +102,12 @@ class PathRenderer:
         Raises:
             InputError: the file exists, another path is being rendered, the disk is full.
         """
+
+        def still_wanted(done: int, total: int) -> None:
+            if self._loop.closed:
+                raise InputError(f"{CLOSED}; the path was not finished")
+            on_frame(done, total)
+
         if not self._busy.acquire(blocking=False):
             raise InputError("another path is being rendered; wait for its end")
         try:
@@ -112,11 +118,11 @@ class PathRenderer:
                 options = export.PathOptions(fps=path.fps)
                 model = _OnLoop(self._loop)
                 done = export.render_cameras(
-                    model, cameras, out, options=options, on_frame=on_frame
+                    model, cameras, out, options=options, on_frame=still_wanted
                 )
             else:
                 out = run.path / "renders" / f"{name}{suffix}"
-                done = export.video(run, path=path, out=out, size=size, on_frame=on_frame)
+                done = export.video(run, path=path, out=out, size=size, on_frame=still_wanted)
             return done.paths[0]
         finally:
             self._busy.release()

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lumigraph.core import Cameras, Frame
 from lumigraph.fields import PrimitiveField
@@ -38,6 +38,7 @@ POLL_SECONDS = 1.0
 """The source is asked for news this often while somebody looks."""
 RETRY_SECONDS = 0.5
 """After a model could not be had."""
+CLOSED = "the viewer was closed"
 
 
 class RenderLoop:
@@ -90,6 +91,9 @@ class RenderLoop:
         """
         future: Future = Future()
         with self._wake:
+            if self._closed:
+                future.set_exception(RuntimeError(CLOSED))
+                return future
             self._calls.append((function, future))
         self.wake()
         return future
@@ -100,6 +104,15 @@ class RenderLoop:
             self._closed = True
             self._wake.notify()
         self._thread.join(timeout=10)
+        with self._wake:
+            calls, self._calls = self._calls, []
+        for _, future in calls:
+            future.set_exception(RuntimeError(CLOSED))
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing will be rendered any more."""
+        return self._closed
 
     def _run(self) -> None:
         while True:
@@ -140,19 +153,23 @@ class RenderLoop:
             return POLL_SECONDS
         if view.work is not None and view.work.serial != serial and wish.reduce:
             view.work = None  # the viewer has moved on
-        if view.work is None and view.full_serial == serial:
-            wait = self._stale_in(view)
-            if wait > 0:
-                return wait
-        done = False
-        if view.work is None and wish.reduce and view.drawn_serial != serial:
-            if still < STILL_SECONDS or view.drawn_serial < 0:
-                done = self._guarded(view, lambda: self._quick(view, wish, serial, sharers))
-                return 0.0 if done else RETRY_SECONDS
-        elif view.work is None and wish.reduce and still < STILL_SECONDS:
-            return STILL_SECONDS - still
-        done = self._guarded(view, lambda: self._piece(view, wish, serial))
+        if view.work is None and (wait := self._rest(view, wish, serial, still)) > 0:
+            return wait
+        fresh = view.work is None and wish.reduce and view.drawn_serial != serial
+        if view.work is None and self._serves(view, wish):
+            done = self._guarded(view, lambda: self._restyle(view, wish, serial))
+        elif fresh and (still < STILL_SECONDS or view.drawn_serial < 0):
+            done = self._guarded(view, lambda: self._quick(view, wish, serial, sharers))
+        else:
+            done = self._guarded(view, lambda: self._piece(view, wish, serial))
         return 0.0 if done else RETRY_SECONDS
+
+    def _rest(self, view: View, wish: Wish, serial: int, still: float) -> float:
+        """Seconds for which there is nothing to do for a view that nothing is begun for."""
+        if view.full_serial == serial:
+            return self._stale_in(view)
+        waits = wish.reduce and view.drawn_serial == serial and still < STILL_SECONDS
+        return STILL_SECONDS - still if waits else 0.0
 
     def _stale_in(self, view: View) -> float:
         """Seconds until a view with a whole picture needs another one."""
@@ -186,9 +203,9 @@ class RenderLoop:
                 return False
             shown = self._shown_model(model, wish, self.source.version)
             job.tiles.append(shown.render(job.cameras, channels=wish.look.needs))
-            behind = background_of(model, job.cameras)
+            job.behind = background_of(model, job.cameras)
         job.seconds = time.monotonic() - began
-        self._deliver(view, job, behind)
+        self._deliver(view, job)
         self.pace.note(size[0] * size[1], time.monotonic() - began)
         return True
 
@@ -210,27 +227,45 @@ class RenderLoop:
             shown = self._shown_model(model, job.wish, self.source.version)
             job.tiles.append(shown.render(part, channels=job.wish.look.needs))
             finished = job.rows_done >= height
-            behind = background_of(model, job.cameras) if finished else None
+            if finished:
+                job.behind = background_of(model, job.cameras)
         spent = time.monotonic() - began
         job.seconds += spent
         self.pace.note(width * rows, spent)
         if finished:
             view.work = None
-            self._deliver(view, job, behind)
+            self._deliver(view, job)
         return True
 
     def _job(self, wish: Wish, serial: int, size: tuple[int, int]) -> Job:
         cameras = wish.shot.cameras(*size, moment=wish.moment)
         return Job(wish, serial, self.source.version, cameras, self._photo(wish, cameras))
 
-    def _deliver(self, view: View, job: Job, behind: Tensor | None) -> None:
+    def _serves(self, view: View, wish: Wish) -> bool:
+        """Whether the last whole frame serves a wish, shown in another way."""
+        kept = view.kept
+        if kept is None or kept.job.version != self.source.version:
+            return False
+        return kept.wish.same_frame(wish) and set(wish.look.needs) <= set(kept.frame.channels)
+
+    def _restyle(self, view: View, wish: Wish, serial: int) -> bool:
+        """Show the last whole frame in another way."""
+        assert view.kept is not None
+        job = replace(view.kept.job, wish=wish, serial=serial, tiles=[view.kept.frame])
+        job.photo = self._photo(wish, job.cameras)
+        self._deliver(view, job)
+        return True
+
+    def _deliver(self, view: View, job: Job) -> None:
         frame = joined(job.tiles)
-        image = picture(frame, job.wish.look, behind=behind, photo=job.photo)
+        image = picture(frame, job.wish.look, behind=job.behind, photo=job.photo)
+        drawn = Drawn(image, frame, job)
         view.drawn_serial = job.serial
         if job.full:
+            view.kept = drawn
             view.full_serial, view.full_version = job.serial, job.version
             view.full_at, view.full_seconds = time.monotonic(), job.seconds
-        view.show(Drawn(image, frame, job))
+        view.show(drawn)
 
     def _photo(self, wish: Wish, cameras: Cameras) -> Photo | None:
         wanted = wish.look.channel == "error" or wish.look.photo_share > 0

@@ -196,7 +196,8 @@ class Session:
         if stopped and self._background_sent:
             self.client.scene.set_background_image(None)
             self._background_sent = False
-        self.change(moving=False)
+        self.view.again()
+        self.loop.wake()
 
     def _show(self, drawn: Drawn) -> None:
         if self._closed.is_set() or self.view.paused:

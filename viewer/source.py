@@ -26,7 +26,7 @@ from lumigraph.training import Model, Run, TrainingControl
 from lumigraph.training.control import ModelUnavailable
 from lumigraph.training.files import newest_checkpoint
 
-from .meshes import MESH_SUFFIXES, MeshFile
+from .meshes import MESH_SUFFIXES, MeshFile, has_triangles
 
 UPS = {
     "x": (1.0, 0.0, 0.0),
@@ -242,7 +242,8 @@ class TrainingSource(_Source):
 def open_source(
     target: str | Path, *, device: str | None = None, up: str | None = None
 ) -> FrameSource:
-    """The source of a run folder, a file of Gaussians (.ply, .splat, .spz) or a mesh (.glb, .obj).
+    """The source of a run folder, a file of Gaussians (.ply, .splat, .spz) or a mesh (.glb, .obj,
+    .ply with faces).
 
     Args:
         device: "auto", "cpu" or "cuda"; None takes that of the run, or auto.
@@ -260,11 +261,11 @@ def open_source(
             raise InputError(f"{path}: a run knows what is up; leave the option up away")
         return RunSource(path, device=device)
     suffix = path.suffix.lower()
-    if suffix in MESH_SUFFIXES:
+    if suffix in MESH_SUFFIXES and (suffix != ".ply" or has_triangles(path)):
         return MeshSource(path, up=direction)
     if suffix in SPLAT_SUFFIXES:
         return SplatFileSource(path, device=device or "auto", up=direction)
-    known = ", ".join((*SPLAT_SUFFIXES, *MESH_SUFFIXES))
+    known = ", ".join(dict.fromkeys((*SPLAT_SUFFIXES, *MESH_SUFFIXES)))
     if not path.exists():
         raise DataError(f"{path}: no such run folder or file")
     raise InputError(f"{path}: cannot be viewed; give a run folder or a file that ends in {known}")

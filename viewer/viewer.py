@@ -63,7 +63,7 @@ class Viewer:
         source: what is shown.
         host: loopback, unless others shall come in; they then need the token of `url`.
         port: 0 for any free one; None for 8080, or any free one where that is taken.
-        token: for hosts that are not loopback; None makes one up.
+        token: what addresses must hold; None makes one up where the host is not loopback.
         meshes: files shown from the start, in the capture's own frame.
 
     Raises:
@@ -93,7 +93,7 @@ class Viewer:
         self.port = listener.getsockname()[1]
         self.port_was_taken = port is None and self.port != DEFAULT_PORT
         self.host, self.is_open = host, not is_loopback(host)
-        self.token = (token or secrets.token_urlsafe(16)) if self.is_open else None
+        self.token = token or (secrets.token_urlsafe(16) if self.is_open else None)
         try:
             door = Doorkeeper(self.port, self.token, loopback_only=not self.is_open)
             self.server = start_server(listener, door, title=source.title)
@@ -165,7 +165,10 @@ class Viewer:
             self.loop.wake()
         self.history.add(event)
         for session in self.sessions:
-            session.on_event(event)
+            try:
+                session.on_event(event)
+            except Exception as error:  # training must not end for a browser that has gone
+                logger.debug("an event could not be shown: %s", error)
 
     def on_pick(self, callback: Callable[[Pick], None]) -> Callable[[Pick], None]:
         """Call a function with the point of the scene at each click; usable as a decorator.

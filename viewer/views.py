@@ -102,6 +102,17 @@ class Wish:
         """Of a whole picture."""
         return self.shot.size(self.cap)
 
+    def same_frame(self, other: Wish) -> bool:
+        """Whether both are served by one frame, shown in different ways."""
+        names = ("shot", "cap", "moment", "box")
+        return all(_same(getattr(self, name), getattr(other, name)) for name in names)
+
+
+def _same(first: object, second: object) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.equal(first, second)
+    return bool(first == second)
+
 
 @dataclass
 class Job:
@@ -115,6 +126,8 @@ class Job:
     cameras: Cameras
     """A batch of one, in the size of the picture."""
     photo: Photo | None = None
+    behind: Tensor | None = None
+    """The background in the frame's color, see `display.background_of`."""
     tiles: list[Frame] = field(default_factory=list)
     seconds: float = 0.0
     """Time spent so far."""
@@ -175,6 +188,8 @@ class View:
         self.full_version = -1
         self.full_at = self.full_seconds = 0.0
         self.work: Job | None = None
+        self.kept: Drawn | None = None
+        """The last whole picture."""
 
     def want(self, wish: Wish, *, moving: bool) -> None:
         """The newest wish replaces the ones before it."""
@@ -185,14 +200,23 @@ class View:
                 self._moved_at = time.monotonic()
 
     def change(self, *, moving: bool = False, **changes: object) -> None:
-        """The last wish with some fields changed; nothing before the first wish."""
+        """The last wish with some fields changed; nothing before the first wish.
+
+        Where all of them are as they were, nothing has to be rendered.
+        """
         with self._lock:
-            if self._wish is None:
+            wish = self._wish
+            if wish is None or all(_same(getattr(wish, k), v) for k, v in changes.items()):
                 return
-            self._wish = replace(self._wish, **changes)  # type: ignore[arg-type]
+            self._wish = replace(wish, **changes)  # type: ignore[arg-type]
             self._serial += 1
             if moving:
                 self._moved_at = time.monotonic()
+
+    def again(self) -> None:
+        """The same wish once more: its picture is no longer on the screen."""
+        with self._lock:
+            self._serial += 1
 
     def newest(self) -> tuple[Wish | None, int, float]:
         """The wish, its number, and for how long the camera has stood still, in seconds."""

@@ -56,7 +56,7 @@ def test_damaged_files(content):
 
 
 def test_other_kinds_are_named():
-    with pytest.raises(InputError, match=r"use .glb or .obj"):
+    with pytest.raises(InputError, match=r"use .glb, .obj, .ply"):
         MeshFile.from_bytes("a.stl", b"")
 
 
@@ -81,6 +81,26 @@ def test_obj_becomes_glb(tmp_path):
     file.write_text("nothing here")
     with pytest.raises(DataError, match="a.obj"):
         MeshFile.open(file)
+
+
+def test_ply_with_faces_is_a_mesh_and_keeps_its_colors(tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    from lumigraph.core.color import srgb_to_linear
+    from lumigraph.viewer import MeshSource, open_source
+
+    corners = [[0, 0, 0], [2, 0, 0], [0, 2, 0]]
+    mesh = trimesh.Trimesh(corners, [[0, 1, 2]], vertex_colors=[[128, 64, 255]] * 3, process=False)
+    mesh.export(tmp_path / "a.ply")
+    source = open_source(tmp_path / "a.ply")
+    assert isinstance(source, MeshSource)
+    (tmp_path / "a.glb").write_bytes(source.mesh.content)
+    gltf = pytest.importorskip("pygltflib").GLTF2().load(tmp_path / "a.glb")
+    accessor = gltf.accessors[gltf.meshes[0].primitives[0].attributes.COLOR_0]
+    view = gltf.bufferViews[accessor.bufferView]
+    begin = view.byteOffset + (accessor.byteOffset or 0)
+    color = struct.unpack_from("<3f", gltf.binary_blob(), begin)
+    expected = srgb_to_linear(torch.tensor([128, 64, 255]) / 255.0)
+    assert torch.allclose(torch.tensor(color), expected, atol=1e-3)
 
 
 def test_a_placement_moves_points_as_the_similarity_does():

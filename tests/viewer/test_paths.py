@@ -113,6 +113,18 @@ def test_one_path_at_a_time(painted, path):
         loop.close()
 
 
+def test_a_closed_viewer_leaves_no_half_a_path(painted, path):
+    loop = RenderLoop(painted)
+
+    def close(done: int, total: int) -> None:
+        loop.close()
+
+    with pytest.raises(Exception, match="the viewer was closed"):
+        PathRenderer(painted, loop).render(path, "x", size=(8, 8), suffix="", on_frame=close)
+    with pytest.raises(RuntimeError, match="the viewer was closed"):
+        loop.call(lambda model: 1).result(timeout=5)
+
+
 def test_paths_of_a_run_are_listed(tmp_path, path):
     source = SimpleNamespace(run=SimpleNamespace(path=tmp_path))
     assert saved_paths(source) == {}

@@ -3,14 +3,17 @@
 import threading
 import time
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
 
 from lumigraph import export
+from lumigraph.core.transforms import quaternion_from_rotation
+from lumigraph.viewer.display import Look
 from lumigraph.viewer.render_loop import RenderLoop
 from lumigraph.viewer.source import RunSource
-from lumigraph.viewer.views import View, Wish
+from lumigraph.viewer.views import Shot, View, Wish
 
 
 class Eye:
@@ -67,14 +70,9 @@ def test_the_streamed_picture_is_the_exported_one(
     kind, request, loop_of, make_wish, until, tmp_path
 ):
     """Before JPEG, byte for byte what `lumigraph render` writes to PNG."""
-    import imageio.v3 as iio
-
     source = RunSource(request.getfixturevalue(kind), device="cpu")
     cameras = source.scene.cameras[3]
     pose = cameras.camera_to_world[0]
-    from lumigraph.core.transforms import quaternion_from_rotation
-    from lumigraph.viewer.views import Shot
-
     shot = Shot.of(
         quaternion_from_rotation(pose[:3, :3].double()).tolist(),
         pose[:3, 3].tolist(),
@@ -89,6 +87,22 @@ def test_the_streamed_picture_is_the_exported_one(
     written = iio.imread(tmp_path / "out" / "00000.png")
     assert np.array_equal(eye.full[0].picture, written)
     assert written.std() > 10, "there is something to see"
+
+
+@pytest.mark.parametrize("kind", ["nerf_run", "splat_run"])
+def test_the_crop_box_of_a_wish(kind, request, loop_of, make_wish, until):
+    source = RunSource(request.getfixturevalue(kind), device="cpu")
+    pose = source.scene.cameras.camera_to_world[3]
+    looking = Shot(pose, 0.65, 60, 60)
+    loop, eye = loop_of(source), Eye()
+    loop.add(eye.view)
+    shown = []
+    for box in (None, torch.tensor([[5.0, 5.0, 5.0], [6.0, 6.0, 6.0]])):
+        eye.view.want(Wish(looking, box=box), moving=False)
+        loop.wake()
+        until(lambda box=box: eye.full and eye.full[-1].wish.box is box)
+        shown.append(float(eye.full[-1].frame.opacity.mean()))
+    assert shown[0] > 0.05 and shown[1] == 0.0
 
 
 def test_a_picture_is_given_up_when_the_camera_moves(loop_of, painted, make_wish, until):
@@ -171,6 +185,34 @@ def test_one_who_moves_does_not_keep_another_waiting(loop_of, painted, make_wish
         stop.set()
         thread.join()
     assert mover.drawn
+
+
+def test_another_look_at_the_same_frame_renders_nothing(loop_of, painted, make_wish, until):
+    loop, eye = loop_of(painted), Eye()
+    eye.view.want(make_wish(), moving=False)
+    loop.add(eye.view)
+    until(lambda: eye.full)
+    rendered = len(painted.painter.calls)
+    eye.view.change(look=Look(channel="opacity", exposure=1.0))
+    loop.wake()
+    until(lambda: eye.full[-1].wish.look.channel == "opacity")
+    assert len(painted.painter.calls) == rendered
+    assert eye.full[-1].picture.min() == 255
+    eye.view.change(look=Look(channel="normal"))  # which the frame lacks
+    loop.wake()
+    until(lambda: eye.full[-1].wish.look.channel == "normal")
+    assert len(painted.painter.calls) > rendered
+
+
+def test_a_change_that_changes_nothing_is_no_wish(make_wish):
+    view = Eye().view
+    box = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
+    view.want(make_wish(box=box), moving=False)
+    before = view.newest()[1]
+    view.change(cap=640, depth=False, box=box.clone())
+    assert view.newest()[1] == before
+    view.change(depth=True)
+    assert view.newest()[1] == before + 1
 
 
 def test_a_failed_picture_is_told_and_the_next_one_comes(loop_of, painted, make_wish, until):

@@ -81,6 +81,13 @@ def test_the_open_server_serves_nothing_without_the_token(painted):
         assert status(plain, Cookie=cookie)[0] == 200
 
 
+def test_a_token_may_be_asked_for_on_this_machine_too(painted):
+    with Viewer(painted, port=0, token="mine") as viewer:
+        assert viewer.url.endswith("/?token=mine")
+        assert status(viewer.url)[0] == 200
+        assert status(f"http://localhost:{viewer.port}/")[0] == 403
+
+
 def test_pages_forbid_the_browser_to_ask_anyone_else(painted):
     with Viewer(painted, port=0) as viewer:
         assert not viewer.is_open and viewer.token is None

@@ -50,9 +50,14 @@ def test_the_state_in_a_line():
     assert "of 100" in line and "20.00 dB" in line and "48,000 gaussians" in line
 
 
-def train_beside(control, viewer, scene, out, steps=400):
+def x_of(session) -> float | None:
+    """Where the camera of the newest picture stands."""
+    return None if session.last is None else float(session.last.wish.shot.camera_to_world[0, 3])
+
+
+def train_beside(control, listener, scene, out, steps=400):
     config = training.train_config("nerf", "tiny", steps=steps, device="cpu", log_every=20)
-    options = {"out": out, "control": control, "on_event": viewer.on_event}
+    options = {"out": out, "control": control, "on_event": listener}
     thread = threading.Thread(target=training.train, args=(scene, config), kwargs=options)
     thread.start()
     return thread
@@ -71,16 +76,22 @@ def test_pictures_follow_the_training_and_it_goes_on_when_all_have_left(
         clients = [raw_client(viewer.port) for _ in range(3)]
         for client in clients:
             client.look(size=(64, 48))
-        thread = train_beside(control, viewer, scene, tmp_path / "run")
+        told = []
+
+        def listen(event) -> None:
+            told.append(getattr(event, "text", ""))
+            viewer.on_event(event)
+
+        thread = train_beside(control, listen, scene, tmp_path / "run")
         try:
             until(lambda: all(client.pictures for client in clients))
             first = viewer.sessions[0].last.job.version
             until(lambda: viewer.sessions[0].last.job.version > first)
             control.pause()
-            until(lambda: control.state == "paused")
-            halted, before = control.step, clients[0].pictures
+            until(lambda: f"paused at step {control.step}" in told)
+            halted = control.step
             clients[0].look(x=0.5)
-            until(lambda: clients[0].pictures > before)
+            until(lambda: any(x_of(session) == 0.5 for session in viewer.sessions))
             assert control.step == halted, "a paused run can be looked at and does not move"
             control.resume()
             for client in clients:
@@ -103,7 +114,7 @@ def test_where_nobody_looks_the_trainer_is_asked_for_nothing(nerf_run, tmp_path)
     with serve_training(control, scene, port=0) as viewer:
         plain = control.between_steps
         control.between_steps = lambda **o: (asked.append(o), plain(**o))[1]  # type: ignore
-        train_beside(control, viewer, scene, tmp_path / "run", steps=40).join(timeout=60)
+        train_beside(control, viewer.on_event, scene, tmp_path / "run", steps=40).join(timeout=60)
     assert control.state == "finished" and control.step == 40
     assert asked == []
 
