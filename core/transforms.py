@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +17,26 @@ from torch import Tensor
 from lumigraph.core.errors import InputError
 from lumigraph.core.shapes import check_shapes
 
+AxisName = Literal["x", "-x", "y", "-y", "z", "-z"]
+AXIS_NAMES: tuple[AxisName, ...] = get_args(AxisName)
 _SMALL_SQUARED_ANGLE = 1e-4  # below it the first Taylor terms are exact to 1e-12
+
+
+def axis_of(name: str) -> Tensor:
+    """(3,) float64 unit vector of a direction by name, such as "-y".
+
+    Raises:
+        InputError: not one of `AXIS_NAMES`.
+
+    >>> axis_of("-y").tolist()
+    [0.0, -1.0, 0.0]
+    """
+    if name not in AXIS_NAMES:
+        raise InputError(f"axis {name!r}: expected one of {', '.join(AXIS_NAMES)}")
+    axis, sign = divmod(AXIS_NAMES.index(name), 2)
+    unit = torch.zeros(3, dtype=torch.float64)
+    unit[axis] = 1 - 2 * sign
+    return unit
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,14 +120,19 @@ class Model:
     device: torch.device
 
     def render(
-        self, cameras: Cameras, *, channels: Sequence[str] = ("color", "opacity", "depth")
+        self,
+        cameras: Cameras,
+        *,
+        channels: Sequence[str] = ("color", "opacity", "depth"),
+        on_cpu: bool = True,
     ) -> Frame:
-        """Picture of one camera (a batch of length 1), on the CPU.
+        """Picture of one camera (a batch of length 1).
 
         Args:
             channels: with "normal", normals are computed too, which takes longer.
+            on_cpu: bring the frame to the CPU; else it stays on the model's device.
         """
         frame = self.renderer.render(
             self.field, cameras.to(self.device), normals="normal" in channels
         )
-        return frame.to("cpu")
+        return frame.to("cpu") if on_cpu else frame

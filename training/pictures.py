@@ -12,8 +12,8 @@ from .files import write_atomic
 
 
 def to_bytes(picture: Tensor) -> Tensor:
-    """(H, W, 3) in [0, 1] -> uint8, rounded; NaN becomes black."""
-    clean = torch.nan_to_num(picture.detach().float().cpu(), nan=0.0).clamp(0, 1)
+    """(H, W, 3) in [0, 1] -> uint8 on the same device, rounded; NaN becomes black."""
+    clean = torch.nan_to_num(picture.detach().float(), nan=0.0).clamp(0, 1)
     return (clean * 255 + 0.5).to(torch.uint8)
 
 
@@ -23,5 +23,5 @@ def write_image(path: Path, picture: Tensor) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    pixels = to_bytes(picture).numpy()
+    pixels = to_bytes(picture).cpu().numpy()
     write_atomic(path, lambda file: iio.imwrite(file, pixels, extension=".png"))

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from lumigraph.core import GaussianCloud
+from lumigraph.core.harmonics import Y_0
 from lumigraph.core.transforms import rotation_from_quaternion
 
-BASE_HARMONIC = 0.28209479177387814
-"""Value of the constant spherical harmonic, 1 / (2 sqrt(pi))."""
 MOST_GAUSSIANS = 1_000_000
 """Sent to a browser; of more, the most opaque and largest."""
 
@@ -25,7 +24,7 @@ def browser_gaussians(cloud: GaussianCloud) -> dict[str, np.ndarray]:
         cloud, opacity = cloud.select(kept), opacity[kept]
     turn = rotation_from_quaternion(torch.nn.functional.normalize(cloud.rotations, dim=1))
     axes = turn * cloud.log_scales.exp()[:, None, :]
-    color = (0.5 + BASE_HARMONIC * cloud.harmonics[:, 0]).clamp(0, 1)
+    color = (0.5 + Y_0 * cloud.harmonics[:, 0]).clamp(0, 1)
     return {
         "centers": cloud.means.numpy(),
         "covariances": (axes @ axes.transpose(1, 2)).numpy(),

@@ -53,6 +53,10 @@ class Photo:
     inside: Tensor
     """(H, W) bool, where the photograph has pixels."""
 
+    def to(self, device: torch.device) -> Photo:
+        """The same on another device."""
+        return Photo(self.color.to(device), self.inside.to(device))
+
 
 def picture(frame: Frame, look: Look, *, behind: Tensor | None, photo: Photo | None) -> np.ndarray:
     """(H, W, 3) uint8 sRGB.
@@ -61,6 +65,8 @@ def picture(frame: Frame, look: Look, *, behind: Tensor | None, photo: Photo | N
         behind: (3,) or (H, W, 3) background that is in the frame's color; None if unknown.
         photo: the photograph of the camera that the viewer stands at.
     """
+    if photo is not None:
+        photo = photo.to(frame.color.device)
     if look.channel == "error":
         image = _error(frame, photo)
     else:
@@ -70,26 +76,27 @@ def picture(frame: Frame, look: Look, *, behind: Tensor | None, photo: Photo | N
     if photo is not None and look.photo_share > 0 and look.channel != "error":
         share = look.photo_share * photo.inside[..., None]
         image = torch.lerp(image, photo.color, share)
-    return to_bytes(image).numpy()
+    return to_bytes(image).cpu().numpy()
 
 
 def background_of(model: Model, cameras: Cameras) -> Tensor | None:
-    """What a model's renderer puts behind the scene, on the CPU: (3,) or (H, W, 3), or None."""
+    """What a model's renderer puts behind the scene, on its device: (3,) or (H, W, 3), or None."""
     behind = getattr(model.renderer, "background", None)
     if isinstance(behind, Tensor):
-        return behind.detach().cpu()
+        return behind.detach()
     if callable(behind):
         width, height = cameras.size(0)
         with torch.no_grad():
             sky = behind(cameras.to(model.device).image_rays(0).directions)
-        return sky.reshape(height, width, 3).cpu()
+        return sky.reshape(height, width, 3)
     return None
 
 
 def _toned(image: Tensor, frame: Frame, look: Look, behind: Tensor | None) -> Tensor:
     if look.background is not None and behind is not None:
         through = (1 - frame.opacity.clamp(0, 1))[..., None]
-        image = (image + through * (torch.tensor(look.background) - behind)).clamp(0, 1)
+        wanted = torch.tensor(look.background, device=image.device)
+        image = (image + through * (wanted - behind)).clamp(0, 1)
     if look.exposure:
         image = linear_to_srgb(srgb_to_linear(image) * 2.0**look.exposure).clamp(0, 1)
     return image

@@ -202,7 +202,7 @@ class RenderLoop:
             if model is None:
                 return False
             shown = self._shown_model(model, wish, self.source.version)
-            job.tiles.append(shown.render(job.cameras, channels=wish.look.needs))
+            job.tiles.append(shown.render(job.cameras, channels=wish.look.needs, on_cpu=False))
             job.behind = background_of(model, job.cameras)
         job.seconds = time.monotonic() - began
         self._deliver(view, job)
@@ -225,7 +225,7 @@ class RenderLoop:
             rows = min(rows, height - job.rows_done)
             part = job.cameras.cropped(0, job.rows_done, width, rows)
             shown = self._shown_model(model, job.wish, self.source.version)
-            job.tiles.append(shown.render(part, channels=job.wish.look.needs))
+            job.tiles.append(shown.render(part, channels=job.wish.look.needs, on_cpu=False))
             finished = job.rows_done >= height
             if finished:
                 job.behind = background_of(model, job.cameras)

@@ -240,4 +240,4 @@ def _browser_depth(depth: Tensor, opacity: Tensor) -> np.ndarray:
     """Depths to hide things behind, smaller than the picture: they compress slowly."""
     step = math.ceil(max(depth.shape) / DEPTH_PIXELS)
     seen = torch.where(opacity > 0.5, depth, FAR).clamp(0, FAR)
-    return seen[step // 2 :: step, step // 2 :: step].numpy()
+    return seen[step // 2 :: step, step // 2 :: step].cpu().numpy()

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lumigraph.core import GaussianCloud, Scene, cube
 from lumigraph.core.devices import choose_device
 from lumigraph.core.errors import CheckpointError, DataError, InputError
 from lumigraph.core.path_shapes import upward
+from lumigraph.core.transforms import AXIS_NAMES, axis_of
+from lumigraph.export.splat_files import FILE_UP
 from lumigraph.export.splat_files.reading import SPLAT_SUFFIXES, read_splats
 from lumigraph.fields import Gaussians, PrimitiveField
 from lumigraph.renderers import SplatRenderer
@@ -28,15 +30,6 @@ from lumigraph.training.files import newest_checkpoint
 
 from .meshes import MESH_SUFFIXES, MeshFile, has_triangles
 
-UPS = {
-    "x": (1.0, 0.0, 0.0),
-    "y": (0.0, 1.0, 0.0),
-    "z": (0.0, 0.0, 1.0),
-    "-x": (-1.0, 0.0, 0.0),
-    "-y": (0.0, -1.0, 0.0),
-    "-z": (0.0, 0.0, -1.0),
-}
-"""Names of directions that may be up."""
 RECENT_SECONDS = 120.0
 """A training that wrote metrics this lately is thought to be running."""
 
@@ -85,7 +78,7 @@ class _Source:
         self.title, self.kind, self.device = title, kind, device
         self.scene: Scene | None = None
         self.bounds = cube(torch.zeros(3), 2.0)
-        self.up = torch.tensor(UPS["z"])
+        self.up = axis_of("z").float()
         self.renders, self.splats, self.timed, self.version = True, False, False, 0
 
     def _show(self, scene: Scene) -> None:
@@ -123,7 +116,7 @@ class ModelSource(_Source):
         return nullcontext(self._model)
 
     def cloud(self) -> GaussianCloud | None:
-        return cloud_of(self._model)
+        return cloud_of(self._model.field)
 
 
 class RunSource(ModelSource):
@@ -172,7 +165,7 @@ class SplatFileSource(ModelSource):
         )
         self.bounds = extent(file.cloud.means)
         if up is not None:
-            self.up = up
+            self.up = up.float()
 
 
 class MeshSource(_Source):
@@ -184,7 +177,7 @@ class MeshSource(_Source):
         self.renders = False
         self.bounds = self.mesh.bounds()
         if up is not None:
-            self.up = up
+            self.up = up.float()
 
     def session(self) -> AbstractContextManager[Model | None]:
         return nullcontext(None)
@@ -236,7 +229,7 @@ class TrainingSource(_Source):
 
     def cloud(self) -> GaussianCloud | None:
         with self.session() as model:
-            return None if model is None else cloud_of(model)
+            return None if model is None else cloud_of(model.field)
 
 
 def open_source(
@@ -247,36 +240,36 @@ def open_source(
 
     Args:
         device: "auto", "cpu" or "cuda"; None takes that of the run, or auto.
-        up: for files, one of `UPS`; None takes z.
+        up: for files, one of `core.transforms.AXIS_NAMES`; None takes what is usual: -y for
+            Gaussians, y for .glb, z for other meshes.
 
     Raises:
         InputError and its kinds: nothing there, another kind of file, or a damaged one.
     """
     path = Path(target)
-    if up is not None and up not in UPS:
-        raise InputError(f"up is {up!r}: use one of {', '.join(UPS)}")
-    direction = None if up is None else torch.tensor(UPS[up])
+    if up is not None and up not in AXIS_NAMES:
+        raise InputError(f"up is {up!r}: use one of {', '.join(AXIS_NAMES)}")
     if path.is_dir():
         if up is not None:
             raise InputError(f"{path}: a run knows what is up; leave the option up away")
         return RunSource(path, device=device)
     suffix = path.suffix.lower()
     if suffix in MESH_SUFFIXES and (suffix != ".ply" or has_triangles(path)):
-        return MeshSource(path, up=direction)
+        return MeshSource(path, up=axis_of(up or ("y" if suffix == ".glb" else "z")))
     if suffix in SPLAT_SUFFIXES:
-        return SplatFileSource(path, device=device or "auto", up=direction)
+        return SplatFileSource(path, device=device or "auto", up=axis_of(up or FILE_UP))
     known = ", ".join(dict.fromkeys((*SPLAT_SUFFIXES, *MESH_SUFFIXES)))
     if not path.exists():
         raise DataError(f"{path}: no such run folder or file")
     raise InputError(f"{path}: cannot be viewed; give a run folder or a file that ends in {known}")
 
 
-def cloud_of(model: Model) -> GaussianCloud | None:
-    """A copy of the Gaussians of a model; None where it is made of something else."""
-    if not isinstance(model.field, PrimitiveField):
+def cloud_of(field: nn.Module) -> GaussianCloud | None:
+    """A copy of the Gaussians of a field; None where it is made of something else."""
+    if not isinstance(field, PrimitiveField):
         return None
     with torch.no_grad():
-        return GaussianCloud(*(tensor.clone() for tensor in model.field.gaussians_at(None)))
+        return GaussianCloud(*(tensor.clone() for tensor in field.gaussians_at(None)))
 
 
 def extent(points: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lumigraph.export.splat_files.loss import Loss
     from lumigraph.export.splat_files.reading import (
+        FILE_UP,
         SPLAT_SUFFIXES,
         ReadReport,
         SplatFile,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lumigraph.export.splat_files.writing import WriteOptions, WriteReport, write_splats
 
 _MODULE_OF = {
+    "FILE_UP": "reading",
     "Loss": "loss",
     "ReadReport": "reading",
     "SPLAT_SUFFIXES": "reading",
@@ -31,6 +33,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "FILE_UP",
     "SPLAT_SUFFIXES",
     "Loss",
     "ReadReport",

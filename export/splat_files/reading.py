@@ -7,12 +7,15 @@ from pathlib import Path
 
 from lumigraph.core import GaussianCloud
 from lumigraph.core.errors import DataError
+from lumigraph.core.transforms import AxisName
 from lumigraph.export.splat_files import compressed_ply, gaussian_ply, plain_splat, spz
 from lumigraph.export.splat_files.arrays import DEFAULT_MAX_GAUSSIANS, Loaded, repaired
 from lumigraph.export.splat_files.ply_header import read_header
 
 SPLAT_SUFFIXES = (".ply", ".splat", ".spz")
 """Suffixes of the files read here, in small letters."""
+FILE_UP: AxisName = "-y"
+"""What is up in most files, which do not say: they keep the axes of cameras."""
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,20 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lumigraph.core import GaussianCloud, Similarity
 from lumigraph.core.errors import ConfigError
+from lumigraph.core.transforms import AXIS_NAMES, AxisName, axis_of
 from lumigraph.export.splat_export import cloud_of
 from lumigraph.export.splat_files.arrays import DEFAULT_MAX_GAUSSIANS
 
 from .document import LIMIT_MIB, check_size, check_target, encoded, write_page
 from .packing import pack_gaussians
 from .pictures import FORMATS, OrbitOptions, orbit_pictures
-from .views import Upward, axis_of, views_of_cloud, views_of_scene
+from .views import views_of_cloud, views_of_scene
 
 if TYPE_CHECKING:
     from lumigraph.training import Run
@@ -59,7 +60,7 @@ class PageOptions:
     """Gaussians: keep so many, those with the largest product of opacity and area."""
     background: str | None = None
     """Gaussians: black, white or #rrggbb behind them; None takes that of the run, else black."""
-    up: Upward | None = None
+    up: AxisName | None = None
     """Axis of the capture's frame that points up; None takes that of the cameras, for files -y."""
     cameras: int = 24
     """Gaussians: cameras of the capture that one can jump to, spread over it."""
@@ -85,8 +86,8 @@ class PageOptions:
                 raise ConfigError(f"{name} {value}: expected {least} to {most}")
         if self.picture_format not in FORMATS:
             raise ConfigError(f"picture_format {self.picture_format!r}: expected webp or jpeg")
-        if self.up is not None and self.up not in get_args(Upward):
-            raise ConfigError(f"up {self.up!r}: expected one of {', '.join(get_args(Upward))}")
+        if self.up is not None and self.up not in AXIS_NAMES:
+            raise ConfigError(f"up {self.up!r}: expected one of {', '.join(AXIS_NAMES)}")
         if not (math.isfinite(self.page_limit_mib) and self.page_limit_mib > 0):
             raise ConfigError(f"page_limit_mib {self.page_limit_mib}: expected more than 0")
         if self.background is not None:

@@ -7,7 +7,7 @@ coordinates need more.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +16,9 @@ from torch import Tensor
 from lumigraph.core import GaussianCloud, Scene
 from lumigraph.core.errors import DataError
 from lumigraph.core.path_shapes import fields_of_view, focus, spread_tour, upward
-from lumigraph.core.transforms import look_at
+from lumigraph.core.transforms import AxisName, axis_of, look_at
+from lumigraph.export.splat_files import FILE_UP
 
-Upward = Literal["x", "-x", "y", "-y", "z", "-z"]
-_FILE_UP: Upward = "-y"  # as captures with y down have it, and most files of Gaussians
 _FIELD_OF_VIEW = 50.0  # degrees
 _LEAST_OPACITY = 0.1  # of Gaussians that say where the scene is
 
@@ -80,13 +79,7 @@ def views_of_scene(scene: Scene, count: int) -> PageViews:
     return PageViews(origin, up / up.norm(), names, poses, angles)
 
 
-def axis_of(name: Upward) -> Tensor:
-    """(3,) float64 unit vector."""
-    axis, sign = divmod(get_args(Upward).index(name), 2)
-    return (1 - 2 * sign) * torch.eye(3, dtype=torch.float64)[axis]
-
-
-def views_of_cloud(cloud: GaussianCloud, up: Upward = _FILE_UP) -> PageViews:
+def views_of_cloud(cloud: GaussianCloud, up: AxisName = FILE_UP) -> PageViews:
     """One view of all of a file's Gaussians but a few far off, along z, or y where z is up.
 
     Raises:

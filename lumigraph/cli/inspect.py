@@ -17,14 +17,6 @@ if TYPE_CHECKING:
     from lumigraph.core import Scene
     from lumigraph.viewer import PictureOptions, SubjectOptions, SubjectReport
 
-_UPS = {
-    "x": (1.0, 0.0, 0.0),
-    "y": (0.0, 1.0, 0.0),
-    "z": (0.0, 0.0, 1.0),
-    "-x": (-1.0, 0.0, 0.0),
-    "-y": (0.0, -1.0, 0.0),
-    "-z": (0.0, 0.0, -1.0),
-}
 _GEOMETRY = (".ply", ".obj", ".glb", ".splat", ".spz")
 _SCENE_MARKS = (".json", ".npz", ".npy", ".bin", ".txt")
 """Files that stand for the folder of a scene; their reader knows which."""
@@ -168,6 +160,7 @@ def _loaded(arguments: Arguments, terminal: Terminal) -> tuple[Scene, dict[str, 
 def _options(arguments: Arguments) -> tuple[PictureOptions, SubjectOptions]:
     """Checked, before anything is loaded."""
     from lumigraph import viewer
+    from lumigraph.core.transforms import axis_of
 
     sides = arguments.size.lower().split("x")
     if len(sides) != 2 or not all(side.isdecimal() and len(side) < 6 for side in sides):
@@ -175,7 +168,7 @@ def _options(arguments: Arguments) -> tuple[PictureOptions, SubjectOptions]:
     options = viewer.PictureOptions(
         size=(int(sides[0]), int(sides[1])),
         background=arguments.background,
-        up=None if arguments.up is None else _UPS[arguments.up],
+        up=None if arguments.up is None else tuple(axis_of(arguments.up).tolist()),
     )
     subject = viewer.SubjectOptions(
         camera=arguments.camera,

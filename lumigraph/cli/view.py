@@ -25,7 +25,7 @@ class Arguments:
     mesh: tuple[Path, ...] = ()
     """Meshes (.glb, .obj) to show with it, in the capture's own frame."""
     up: Literal["x", "y", "z", "-x", "-y", "-z"] | None = None
-    """What is up in a file; by default z. A run knows it."""
+    """What is up in a file; by default -y for Gaussians, y for .glb, z for other meshes."""
     device: Literal["auto", "cpu", "cuda"] | None = None
     """Where to render; by default as in training."""
     seconds: float | None = None

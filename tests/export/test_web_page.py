@@ -21,11 +21,11 @@ from lumigraph import export
 from lumigraph.core import DataError, GaussianCloud, InputError, Scene, Similarity
 from lumigraph.core.errors import ConfigError
 from lumigraph.core.scene import MemoryImages, cube
-from lumigraph.core.transforms import rotation_exp
+from lumigraph.core.transforms import axis_of, rotation_exp
 from lumigraph.export.splat_files import spz_packing
 from lumigraph.export.web_page.document import asset
 from lumigraph.export.web_page.packing import pack_gaussians
-from lumigraph.export.web_page.views import axis_of, views_of_cloud, views_of_scene
+from lumigraph.export.web_page.views import views_of_cloud, views_of_scene
 from lumigraph.fields import Gaussians
 from lumigraph.renderers.splat import SplatRenderer
 

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lumigraph.core import GaussianCloud
+from lumigraph.core.harmonics import Y_0
 from lumigraph.core.transforms import rotation_from_quaternion
 
 Points = NDArray[np.float64]
 
-Y_0 = 0.28209479177387814
-"""The constant harmonic."""
 LEAST_OPACITY = 0.1
 """Gaussians below it are not drawn."""
 FINE = 4000

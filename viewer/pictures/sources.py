@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lumigraph.core import GaussianCloud, PointCloud, Scene, Similarity
+from lumigraph.core import PointCloud, Scene, Similarity
 from lumigraph.core.errors import DataError, InputError
 from lumigraph.core.path_shapes import upward
 from lumigraph.datasets.formats.ply import read_points
@@ -23,8 +23,8 @@ from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
 from lumigraph.export.mesh_scores import mesh_error
 from lumigraph.export.splat_files.ply_header import read_header
 from lumigraph.export.splat_files.reading import SPLAT_SUFFIXES, read_splats
-from lumigraph.fields import PrimitiveField
 from lumigraph.training import Run
+from lumigraph.viewer.source import cloud_of
 
 from .drawing import PictureOptions, PictureReport, check_picture_target, picture
 from .items import (
@@ -199,14 +199,6 @@ def kind_of(path: Path) -> Kind:
         return "Gaussians"
     faces = elements.get("face")
     return "mesh" if faces is not None and faces.count else "points"
-
-
-def cloud_of(field: Any) -> GaussianCloud | None:
-    """The Gaussians of a field, on the CPU; None where it is made of something else."""
-    if not isinstance(field, PrimitiveField):
-        return None
-    with torch.no_grad():
-        return GaussianCloud(*(part.detach().cpu() for part in field.gaussians_at(None)))
 
 
 def _mesh(path: Path, subject: SubjectOptions) -> _Found:
