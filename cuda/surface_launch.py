@@ -123,7 +123,7 @@ def _encode(model: _Model, table: Tensor, positions: Tensor, *, rates: bool) -> 
 
 
 def _run_network(
-    model: _Model, weights: Tensor, rows: Tensor, outputs: Three, *, rates: bool
+    model: _Model, weights: Tensor, positions: Tensor, rows: Tensor, outputs: Three, *, rates: bool
 ) -> None:
     """Fills `outputs`; without rates the distance alone."""
     points = len(rows)
@@ -131,8 +131,9 @@ def _run_network(
     _, multiprocessors = _device_limits(rows.device)
     steps = -(-points // (16 * FORWARD_WARPS))
     grid_size = (min(steps, 8 * multiprocessors),)
-    arguments = (rows, weights.float().contiguous(), *outputs, model.bias, points)
-    run(grid_size, (32 * FORWARD_WARPS,), *arguments, shared=model.weight_bytes)
+    inputs = (positions, rows, weights.float().contiguous())
+    block, shared = (32 * FORWARD_WARPS,), model.weight_bytes
+    run(grid_size, block, *inputs, *outputs, model.bias, points, shared=shared)
 
 
 def launch_forward(
@@ -145,7 +146,7 @@ def launch_forward(
     rows = _encode(model, table, positions, rates=True)
     new = positions.new_empty
     outputs = (new(points), new(points, OUTPUTS), new(points, 3))
-    _run_network(model, weights, rows, outputs, rates=True)
+    _run_network(model, weights, positions, rows, outputs, rates=True)
     return *outputs, rows
 
 
@@ -155,9 +156,10 @@ def launch_distance(
 ) -> Tensor:  # fmt: skip
     """Distance alone."""
     model = _model(levels, shape, options)
-    rows = _encode(model, table, positions.contiguous(), rates=False)
+    positions = positions.contiguous()
+    rows = _encode(model, table, positions, rates=False)
     distance = positions.new_empty(len(positions))
-    _run_network(model, weights, rows, (distance, distance, distance), rates=False)
+    _run_network(model, weights, positions, rows, (distance, distance, distance), rates=False)
     return distance
 
 
@@ -200,7 +202,12 @@ class _Given:
 
 
 def _run_backward(
-    model: _Model, weights: Tensor, rows: Tensor, given: _Given, wanted: list[bool]
+    model: _Model,
+    weights: Tensor,
+    positions: Tensor,
+    rows: Tensor,
+    given: _Given,
+    wanted: list[bool],
 ) -> Three:
     """Rows of slopes (N, 2, row) fp16, and gradients of weights and positions (without the grid's
     curvature), empty where they are not wanted."""
@@ -223,8 +230,8 @@ def _run_backward(
     partial = new(blocks if wanted[1] else 0, model.weight_count)
     by_results = [rows if t is None else t for t in (given.distance, given.feature, given.gradient)]
     outputs = (slopes, by_positions, partial)
-    arguments = (rows, weights.float().contiguous(), *by_results, given.largest, *outputs)
-    run((blocks,), (32 * warps,), *arguments, given.flags, points, shared=shared)
+    inputs = (positions, rows, weights.float().contiguous(), *by_results, given.largest)
+    run((blocks,), (32 * warps,), *inputs, *outputs, given.flags, points, shared=shared)
     by_weights = torch.empty_like(weights) if wanted[1] else new(0)
     if wanted[1]:
         reduce = kernel("mlp.cu", "mlp_reduce", LG_PASS=3)
@@ -273,7 +280,9 @@ def launch_backward(
         return none[0], none[1], none[2]
     positions = positions.contiguous()
     given = _Given(aligned[0], aligned[1], aligned[2], _largest(present, weights))
-    slopes, by_weights, by_positions = _run_backward(model, weights, saved, given, wanted)
+    slopes, by_weights, by_positions = _run_backward(
+        model, weights, positions, saved, given, wanted
+    )
     by_table = table.new_empty(0)
     if wanted[0]:
         by_table = _table_gradient(model, table, positions, slopes, given)

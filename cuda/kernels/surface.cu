@@ -103,14 +103,47 @@ __device__ inline float2 slopes_of(uint32_t values) {
   return make_float2(slope_of(value.x), slope_of(value.y));
 }
 
+// What fp16 takes off the positions of this lane's two rows. Without it distances would move in
+// steps of 1e-4 grid units.
+struct Residual {
+  float row[2][3];
+};
+
+__device__ inline Residual find_residual(const float* __restrict__ x, int first, int rows) {
+  Residual result;
+  LG_UNROLL for (int r = 0; r < 2; ++r) {
+    const int row = lg::minimum(first + pair_row(r), rows - 1);
+    LG_UNROLL for (int d = 0; d < 3; ++d) {
+      const float exact = lg::clamp_unit(x[(size_t)row * 3 + d]) - 0.5f;
+      result.row[r][d] = exact - unpack_half(pack_half(exact));
+    }
+  }
+  return result;
+}
+
+// Adds the first layer's weights times the residuals to its sums at columns `k`.
+__device__ inline void add_residual(const uint16_t* staged, int k, const Residual& residual,
+                                    float (&d)[2][4]) {
+  LG_UNROLL for (int c = 0; c < 4; ++c) {  // of the lane's four columns
+    const int column = pair_column(k, c / 2 * 2) + c % 2;
+    const uint16_t* weight = staged + column * row_stride(0) + ENCODED;
+    LG_UNROLL for (int axis = 0; axis < 3; ++axis) {
+      const float value = unpack_half(weight[axis]);
+      LG_UNROLL for (int r = 0; r < 2; ++r)
+          d[c / 2][r * 2 + c % 2] += value * residual.row[r][axis];
+    }
+  }
+}
+
 // h_(L+1) from h_L
 template <int L>
-__device__ inline void hidden_values(const uint16_t* staged,
+__device__ inline void hidden_values(const uint16_t* staged, const Residual& residual,
                                      const uint32_t (&a)[1][inputs_padded(L) / 16][4],
                                      uint32_t (&next)[1][TILES][4]) {
   LG_UNROLL for (int k = 0; k < TILES; ++k) {
     float d[1][2][4];
     multiply<L, 1>(staged + staged_offset(L), k * 16, a, d);
+    if constexpr (L == 0) add_residual(staged, k, residual, d[0]);
     LG_UNROLL for (int h = 0; h < 4; ++h) {
       const float* pair = &d[0][h / 2][h % 2 * 2];
       next[0][k][h] = pack_finite_half2(activation(pair[0]), activation(pair[1]));
@@ -160,6 +193,7 @@ struct Results {
   float *distance, *feature, *gradient;
   float bias;
   int first, rows;
+  Residual residual;
 };
 
 __device__ inline void write_outputs(const uint16_t* staged, const Results& out,
@@ -223,7 +257,7 @@ __device__ inline void forward_from(const uint16_t* staged, const uint32_t* inpu
                                     Hidden (&values)[HIDDEN]) {
   if constexpr (L < HIDDEN) {
     uint32_t next[1][TILES][4];
-    hidden_values<L>(staged, a, next);
+    hidden_values<L>(staged, out.residual, a, next);
     LG_UNROLL for (int k = 0; k < TILES; ++k) {
       LG_UNROLL for (int h = 0; h < 4; ++h) values[L][k][h] = next[0][k][h];
     }
@@ -281,13 +315,13 @@ struct Backward {
 
 // Fills the first part of slot L and of those above, up to h_H.
 template <int L>
-__device__ inline void keep_values(const Backward& pass,
+__device__ inline void keep_values(const Backward& pass, const Residual& residual,
                                    const uint32_t (&a)[1][inputs_padded(L) / 16][4]) {
   pass.keep<L>(0, a[0]);
   if constexpr (L < HIDDEN) {
     uint32_t next[1][TILES][4];
-    hidden_values<L>(pass.shared, a, next);
-    keep_values<L + 1>(pass, next);
+    hidden_values<L>(pass.shared, residual, a, next);
+    keep_values<L + 1>(pass, residual, next);
   }
 }
 
@@ -492,16 +526,18 @@ __device__ inline uint32_t output_gradient(const Backward& pass, const float* by
 }  // namespace surface
 
 #if LG_PASS == 0 || LG_PASS == 1
-// Without LG_RATES only distance is written.
+// x (rows, 3). Without LG_RATES only distance is written.
 extern "C" __global__ void __launch_bounds__(mlp::THREADS)
-    surface_forward(const uint32_t* __restrict__ inputs, const float* __restrict__ weights,
-                    float* distance, float* feature, float* gradient, float bias, int rows) {
+    surface_forward(const float* __restrict__ x, const uint32_t* __restrict__ inputs,
+                    const float* __restrict__ weights, float* distance, float* feature,
+                    float* gradient, float bias, int rows) {
   using namespace surface;
   LG_DYNAMIC_SHARED(uint16_t, staged);
   stage_weights(weights, staged);
   for (int base = blockIdx.x * ROWS; base < rows; base += gridDim.x * ROWS) {
     const int first = base + threadIdx.x / 32 * 16;
-    const Results out = {distance, feature, gradient, bias, first, rows};
+    const Results out = {distance, feature, gradient, bias, first, rows,
+                         find_residual(x, first, rows)};
     uint32_t a[1][ROW_TILES][4];
     Hidden values[HIDDEN];
     load_rows(inputs, first, rows, a);
@@ -512,11 +548,12 @@ LG_KERNEL(surface_forward)
 #endif
 
 #if LG_PASS == 0 || LG_PASS == 2
-// by_distance (rows), by_feature (rows, 16): read as `given` says; along (rows, 3): if LG_SECOND;
+// x (rows, 3); by_distance (rows), by_feature (rows, 16): read as `given` says; along (rows, 3): if LG_SECOND;
 // largest: one number, a bound of all of these. Writes slopes, by_x (rows, 3) if LG_NEED_X, and
 // partial (gridDim.x, WEIGHTS) if LG_NEED_WEIGHTS.
 extern "C" __global__ void __launch_bounds__(mlp::THREADS, LG_BLOCKS)
-    surface_backward(const uint32_t* __restrict__ inputs, const float* __restrict__ weights,
+    surface_backward(const float* __restrict__ x, const uint32_t* __restrict__ inputs,
+                     const float* __restrict__ weights,
                      const float* __restrict__ by_distance, const float* __restrict__ by_feature,
                      const float* __restrict__ along, const float* __restrict__ largest,
                      uint32_t* slopes, float* by_x, float* partial, int given, int rows) {
@@ -541,7 +578,7 @@ extern "C" __global__ void __launch_bounds__(mlp::THREADS, LG_BLOCKS)
     }
     load_rows(inputs, pass.first, rows, a);
     __syncthreads();  // the tile before has been read
-    keep_values<0>(pass, a);
+    keep_values<0>(pass, find_residual(x, pass.first, rows), a);
     pass.keep<LAYERS>(0, delta);
     if constexpr (LG_SECOND) {
       pass.keep<LAYERS>(1, unit);
