@@ -29,6 +29,13 @@ from .splatting import (
     render_gaussians,
     splat_tiles,
 )
+from .surface import (
+    SurfaceNetworks,
+    SurfaceSamples,
+    surface_curvature,
+    surface_distance,
+    surface_query,
+)
 from .volume_step import (
     GridNetworks,
     LossSettings,
@@ -51,6 +58,8 @@ __all__ = [
     "SplatCamera",
     "SplatImages",
     "SplatOptions",
+    "SurfaceNetworks",
+    "SurfaceSamples",
     "TileLists",
     "VolumeGradients",
     "VolumePixels",
@@ -76,6 +85,9 @@ __all__ = [
     "render_gaussians",
     "sample_cells",
     "splat_tiles",
+    "surface_curvature",
+    "surface_distance",
+    "surface_query",
     "update_cells",
     "visible_cells",
     "volume_render",

@@ -63,9 +63,11 @@ class Case:
 
 def all_cases(device: torch.device, *, quick: bool) -> list[Case]:
     """The cases of a device: 2^18 and 2^21 points on a GPU, mostly 2^18 on a CPU."""
+    from .surface_cases import cases  # which takes its vocabulary from here
+
     gpu = device.type == "cuda"
     sizes = (2**10,) if quick else (2**18, 2**21) if gpu else (2**18,)
-    return [case for kind in _KINDS for size in sizes for case in kind(size, gpu)]
+    return [case for kind in (*_KINDS, cases) for size in sizes for case in kind(size, gpu)]
 
 
 def _layout(size: int) -> GridLayout:
