@@ -25,9 +25,10 @@ from lumigraph.training.gaussians.memory import available_bytes
 
 from .depth_views import DepthKind, DepthView, depth_view
 from .isosurface import Surface, extract
-from .mesh_files import check_mesh_target, write_mesh
+from .mesh_files import SUFFIXES, write_mesh
 from .render_path import Renders
 from .surface_cleaning import count_components, decimated, largest_components
+from .target_file import check_target
 from .tsdf import TRUNCATIONS, BlockCollector, TsdfVolume, VoxelGrid
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def mesh(
         MissingExtraError: the extra `mesh` is not installed.
     """
     options, target, started = options or MeshOptions(), Path(out), time.monotonic()
-    check_mesh_target(target, overwrite=options.overwrite)
+    check_target(target, SUFFIXES, what="a mesh", overwrite=options.overwrite)
     for module in _MODULES if options.triangles else _MODULES[:2]:
         require(module, extra="mesh")
     scene = run.scene()

@@ -14,28 +14,13 @@ import numpy as np
 import torch
 
 from lumigraph.core.color import srgb_to_linear
-from lumigraph.core.errors import InputError, require
+from lumigraph.core.errors import require
 from lumigraph.training.files import write_atomic
 
 from .isosurface import Surface
 
 SUFFIXES = (".ply", ".obj", ".glb")
 _COLOR = "_COLOR"
-
-
-def check_mesh_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a target before work is spent on it.
-
-    Raises:
-        InputError: an unknown suffix, a folder, or a file that may not be replaced.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
-        raise InputError(f"{path}: unknown suffix {path.suffix!r}; a mesh must end in {known}")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file in it")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; replace it with --overwrite, or name another")
 
 
 def write_mesh(surface: Surface, path: Path) -> None:

@@ -22,7 +22,7 @@ from lumigraph.export.splat_files.reading import read_splats
 from lumigraph.export.splat_files.writing import (
     WriteOptions,
     WriteReport,
-    check_target,
+    check_splat_target,
     write_splats,
 )
 from lumigraph.training.files import write_atomic
@@ -118,7 +118,7 @@ def splats(
         InputError, DataError: see `cloud_of` and `write_splats`.
     """
     options = options or WriteOptions()
-    check_target(Path(out), overwrite=options.overwrite)
+    check_splat_target(Path(out), overwrite=options.overwrite)
     cloud, antialiased = cloud_of(run, frame=frame, max_gaussians=max_gaussians)
     return write_splats(cloud, out, options=options.noting(antialiased))
 
@@ -149,7 +149,7 @@ def points(
     target = Path(out)
     if target.suffix.lower() != ".ply":
         raise InputError(f"{target}: unknown suffix {target.suffix!r}; points are written as .ply")
-    check_target(target, overwrite=overwrite)
+    check_splat_target(target, overwrite=overwrite)
     if not 0 <= least_opacity <= 1:
         raise InputError(f"least_opacity {least_opacity}: expected 0 to 1")
     arrays = SplatArrays.of(cloud_of(run, frame=frame, max_gaussians=max_gaussians)[0])
