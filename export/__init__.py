@@ -12,21 +12,27 @@ if TYPE_CHECKING:
         PathOptions,
         RenderedPath,
         camera_path,
+        comparison,
         render_cameras,
         video,
     )
+    from lumigraph.export.render_source import SplatSource, open_source
     from lumigraph.export.splat_export import points, splats
     from lumigraph.export.splat_files import WriteOptions, read_splats, write_splats
-    from lumigraph.export.video_writer import check_output, write_video
+    from lumigraph.export.video_writer import check_output, open_video, write_video
 
 _MODULE_OF = {
     "MeshOptions": "mesh_export",
     "PathOptions": "render_path",
     "RenderedPath": "render_path",
+    "SplatSource": "render_source",
     "WriteOptions": "splat_files",
     "camera_path": "render_path",
     "check_output": "video_writer",
+    "comparison": "render_path",
     "mesh": "mesh_export",
+    "open_source": "render_source",
+    "open_video": "video_writer",
     "points": "splat_export",
     "read_splats": "splat_files",
     "render_cameras": "render_path",
@@ -40,10 +46,14 @@ __all__ = [
     "MeshOptions",
     "PathOptions",
     "RenderedPath",
+    "SplatSource",
     "WriteOptions",
     "camera_path",
     "check_output",
+    "comparison",
     "mesh",
+    "open_source",
+    "open_video",
     "points",
     "read_splats",
     "render_cameras",

@@ -26,7 +26,7 @@ from lumigraph.training.gaussians.memory import available_bytes
 from .depth_views import DepthKind, DepthView, depth_view
 from .isosurface import Surface, extract
 from .mesh_files import SUFFIXES, write_mesh
-from .render_path import Renders
+from .render_source import Renders
 from .surface_cleaning import count_components, decimated, largest_components
 from .target_file import check_target
 from .tsdf import TRUNCATIONS, BlockCollector, TsdfVolume, VoxelGrid
