@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lumigraph.export.mesh_export import MeshOptions, mesh
+    from lumigraph.export.mesh_export import mesh
+    from lumigraph.export.mesh_options import MeshOptions
     from lumigraph.export.render_path import (
         PathOptions,
         RenderedPath,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lumigraph.export.video_writer import check_output, open_video, write_video
 
 _MODULE_OF = {
-    "MeshOptions": "mesh_export",
+    "MeshOptions": "mesh_options",
     "PathOptions": "render_path",
     "RenderedPath": "render_path",
     "SplatSource": "render_source",

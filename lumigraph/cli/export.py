@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from .parsing import UsageError
+from .parsing import UsageError, option_name
 from .terminal import Terminal, escaped
 
 
@@ -44,8 +44,18 @@ class Arguments:
     """mesh: voxels along the side of the scene's bounds, instead of --voxel."""
     truncation: float = 4.0
     """mesh: distance from the surface up to which depths count, in voxels, 2 to 8."""
-    depth: Literal["median", "expected"] = "median"
-    """mesh: depth where half of the light is gone, or the mean depth."""
+    from_: Annotated[Literal["fusion", "density"] | None, tyro.conf.arg(name="from")] = None
+    """mesh: from rendered depths, or from the density of a volume; by default from density where
+    there is one."""
+    level: float = 20.0
+    """mesh: density at the surface, per side of the scene's bounds; for --from density."""
+    depth: Literal["median", "expected"] | None = None
+    """mesh: depth where half of the light is gone, or the mean depth; by default median where the
+    method has it."""
+    texture: int | None = None
+    """mesh: longer side of a texture in pixels, e.g. 2048; by default colors of vertices."""
+    texture_colors: Literal["photographs", "renderings"] = "photographs"
+    """mesh: what the texture shows."""
     views: int = 200
     """mesh: training cameras used at most."""
     orbit: int = 0
@@ -117,17 +127,19 @@ def _points(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
 def _mesh(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     from lumigraph import export, training
 
-    shared = {field.name for field in fields(export.MeshOptions)}
-    options = export.MeshOptions(**{name: getattr(arguments, name) for name in shared})
+    shared = {field.name for field in fields(export.MeshOptions)} - {"source"}
+    options = export.MeshOptions(
+        source=arguments.from_, **{name: getattr(arguments, name) for name in shared}
+    )
     opened = training.Run.open(arguments.run)
-    with terminal.frames("fusing") as progress:
+    with terminal.stages("mesh") as progress:
         report = export.mesh(
             opened,
             out=arguments.out,
             frame=arguments.frame,
             device=arguments.device,
             options=options,
-            on_view=progress,
+            on_progress=progress,
         )
     opened.add_timing("mesh", report.seconds)
     terminal.say(escaped(report.line()))
@@ -147,8 +159,9 @@ _OPTIONS = {
     "splats": (*_FOR_ALL, *_GAUSSIANS, "degree", "spz_version", "harmonics_bits"),
     "points": (*_FOR_ALL, *_GAUSSIANS, "least_opacity"),
     "mesh": (
-        *_FOR_ALL, "voxel", "resolution", "truncation", "depth", "views", "orbit", "reach",
-        "components", "least_triangles", "triangles", "memory_budget_gib", "device",
+        *_FOR_ALL, "voxel", "resolution", "truncation", "from_", "level", "depth", "views", "orbit",
+        "reach", "texture", "texture_colors", "components", "least_triangles", "triangles",
+        "memory_budget_gib", "device",
     ),
 }  # fmt: skip
 """Subject -> the options that it takes."""
@@ -161,5 +174,5 @@ def _check_options(arguments: Arguments) -> None:
             continue
         if getattr(arguments, field.name) != field.default:
             homes = [subject for subject, names in _OPTIONS.items() if field.name in names]
-            option = "--" + field.name.replace("_", "-")
+            option = option_name(field.name)
             raise UsageError(f"{option} is for {' and '.join(homes)}, not for {arguments.subject}")
