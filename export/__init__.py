@@ -1,5 +1,5 @@
-"""Out of a run: videos, pictures and camera paths rendered to files; surfaces as meshes; files of
-Gaussians read and written. Names load on first use."""
+"""Out of a run: videos, pictures and camera paths rendered to files; surfaces as meshes; cameras
+and points; files of Gaussians read and written. Names load on first use."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lumigraph.export.camera_export import cameras
     from lumigraph.export.mesh_export import mesh
     from lumigraph.export.mesh_options import MeshOptions
+    from lumigraph.export.point_export import PointsOptions, points
     from lumigraph.export.render_path import (
         PathOptions,
         RenderedPath,
@@ -18,23 +20,25 @@ if TYPE_CHECKING:
         video,
     )
     from lumigraph.export.render_source import SplatSource, open_source
-    from lumigraph.export.splat_export import points, splats
+    from lumigraph.export.splat_export import splats
     from lumigraph.export.splat_files import WriteOptions, read_splats, write_splats
     from lumigraph.export.video_writer import check_output, open_video, write_video
 
 _MODULE_OF = {
     "MeshOptions": "mesh_options",
     "PathOptions": "render_path",
+    "PointsOptions": "point_export",
     "RenderedPath": "render_path",
     "SplatSource": "render_source",
     "WriteOptions": "splat_files",
     "camera_path": "render_path",
+    "cameras": "camera_export",
     "check_output": "video_writer",
     "comparison": "render_path",
     "mesh": "mesh_export",
     "open_source": "render_source",
     "open_video": "video_writer",
-    "points": "splat_export",
+    "points": "point_export",
     "read_splats": "splat_files",
     "render_cameras": "render_path",
     "splats": "splat_export",
@@ -46,10 +50,12 @@ _MODULE_OF = {
 __all__ = [
     "MeshOptions",
     "PathOptions",
+    "PointsOptions",
     "RenderedPath",
     "SplatSource",
     "WriteOptions",
     "camera_path",
+    "cameras",
     "check_output",
     "comparison",
     "mesh",

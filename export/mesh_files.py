@@ -9,7 +9,6 @@ beside it, whose names begin alike.
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +93,12 @@ def texture_files(path: Path) -> list[Path]:
 
 def _write(files: dict[Path, str | bytes]) -> list[Path]:
     for path, content in files.items():
-        data = content.encode() if isinstance(content, str) else content
-        write_atomic(path, partial(Path.write_bytes, data=data))
+        _write_bytes(path, content.encode() if isinstance(content, str) else content)
     return list(files)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    write_atomic(path, lambda temporary: temporary.write_bytes(content))
 
 
 def _unlit_texture(tree: dict[str, Any]) -> None:
