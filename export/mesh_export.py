@@ -212,7 +212,6 @@ class _Job:
 
     def _of_density(self) -> Surface:
         field, renderer = volume_parts(self.model)
-        side = self.scene.side * self.options.reach
         reach = min(self.options.reach, 2.0 ** (field.cascades - 1))
         low = self.scene.center - self.scene.side * reach / 2
         hidden = hidden_cells(
@@ -223,7 +222,7 @@ class _Job:
             device=self.grid.origin.device.type,
             on_view=lambda done, total: self.tell("looking", done, total),
         )
-        cells = round(side / self.grid.voxel * reach / self.options.reach)
+        cells = round(self.scene.side * reach / self.grid.voxel)
         return without_cavities(
             density_surface(
                 field,
