@@ -38,7 +38,7 @@ from .surface_cleaning import (
 )
 from .target_file import check_target
 from .texture_atlas import unwrapped
-from .texture_baking import baked
+from .texture_baking import TexturedSurface, baked
 from .tsdf import VoxelGrid
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ class _Job:
         colors[~found] = 0.5
         return surface._replace(colors=(colors * 255).round().astype(np.uint8))
 
-    def textured(self, surface: Surface) -> Any:
+    def textured(self, surface: Surface) -> TexturedSurface:
         """With a texture in place of the colors of vertices."""
         assert self.options.texture is not None
         self.tell("unwrapping by xatlas, up to minutes", 0, 1)

@@ -30,7 +30,7 @@ MOVE = Similarity(0.25, rotation_exp(torch.tensor([0.3, -0.8, 0.5])), torch.tens
 class Balls(nn.Module):
     """Density 200 on balls (x y z radius, scene units), which grows by e every 0.012 inward; with
     `shell` the balls are hollow but for that thickness. Color is 0.5 + 0.4 times the normal of the
-    first ball."""
+    first ball, and black deep in it."""
 
     def __init__(self, *balls: tuple[float, ...], shell: float | None = None, cascades: int = 1):
         super().__init__()
@@ -48,7 +48,9 @@ class Balls(nn.Module):
 
     def query(self, positions: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         points = positions * SIDE + self.bounds[0] - self.balls[0, :3]
-        return self.density(positions), 0.5 + 0.4 * nn.functional.normalize(points, dim=1)
+        color = 0.5 + 0.4 * nn.functional.normalize(points, dim=1)
+        deep = points.norm(dim=1, keepdim=True) < self.balls[0, 3] - 0.15
+        return self.density(positions), torch.where(deep, 0.0, color)
 
     def networks(self) -> None:
         return None
@@ -59,7 +61,8 @@ def full_grid(cascades: int = 1) -> OccupancyGrid:
 
 
 def model_of(balls: Balls) -> Model:
-    renderer = VolumeRenderer(full_grid(balls.cascades), background=torch.ones(3))
+    """Nothing is seen that is nearer than 0.25 scene units."""
+    renderer = VolumeRenderer(full_grid(balls.cascades), background=torch.ones(3), near=0.1)
     return Model(balls, renderer, torch.device("cpu"))
 
 
