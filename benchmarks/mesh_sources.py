@@ -5,7 +5,8 @@
 
 Accuracy: distances of points spread over the mesh from the true surface, of those that lie near
 something that a training camera sees (what none sees is anybody's guess). Completeness: distances
-of points that training cameras see from the mesh. Lengths are scene units; the object is 2.4 wide.
+of points that training cameras see from the mesh. Normals: the angle between those of triangles and
+of the true surface there. Lengths are scene units; the object is 2.4 wide.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ def signed_distance(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.min([part.distance(part.to_local(local)) for part in parts], axis=0).astype(float)
 
 
+def true_normals(points: NDArray[np.float64], *, step: float = 1e-3) -> NDArray[np.float64]:
+    """(N, 3) unit gradients of the distance, by differences."""
+    shifts = step * np.eye(3)
+    slopes = [signed_distance(points + shift) - signed_distance(points - shift) for shift in shifts]
+    gradient = np.stack(slopes, axis=1)
+    return gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
+
+
 def seen_points(scene: Scene) -> NDArray[np.float64]:
     """(N, 3) of the true surface, as training cameras see it."""
     assert scene.depths is not None
@@ -58,8 +67,10 @@ def seen_points(scene: Scene) -> NDArray[np.float64]:
 def scores(file: Path, seen: NDArray[np.float64], tree: cKDTree) -> dict[str, float | bool | int]:
     """Of one mesh."""
     mesh = trimesh.load(file, process=False)
-    samples, _ = trimesh.sample.sample_surface(mesh, POINTS, seed=0)
-    samples = samples[tree.query(samples)[0] < NEAR_SEEN]
+    samples, triangles = trimesh.sample.sample_surface(mesh, POINTS, seed=0)
+    near = tree.query(samples)[0] < NEAR_SEEN
+    samples, normals = samples[near], mesh.face_normals[triangles[near]]
+    cosine = (normals * true_normals(samples)).sum(axis=1)
     distance = signed_distance(samples)
     missing = cKDTree(samples).query(seen)[0]
     return {
@@ -68,6 +79,7 @@ def scores(file: Path, seen: NDArray[np.float64], tree: cKDTree) -> dict[str, fl
         "accuracy_mean": round(float(np.abs(distance).mean()), 5),
         "accuracy_rms": round(float(np.sqrt((distance**2).mean())), 5),
         "signed_mean": round(float(distance.mean()), 5),
+        "normals_median_degrees": round(float(np.degrees(np.arccos(np.median(cosine)))), 2),
         "completeness_mean": round(float(missing.mean()), 5),
         "farther_than_0.02": round(float((missing > 0.02).mean()), 4),
     }

@@ -3,7 +3,8 @@
 Marching cubes (Lewiner et al. 2003, by scikit-image) over bricks of 128 x 128 x 128 cells, one
 after the other, so that the volume is never held; bricks without an occupied cell of the occupancy
 grid are passed over. Density grows by orders of magnitude across a surface, so its logarithm is
-what is interpolated. Where the occupancy grid is empty, and at the border of the region, there is
+what is interpolated, averaged over the surroundings of each voxel: what is finer than a voxel would
+make the surface rough. Where the occupancy grid is empty, and at the border of the region, there is
 nothing; space that no camera sees into is solid: the surface is closed. Neighbouring bricks compute
 the vertices of their common face alike, and vertices are joined by the edge of the grid that they
 lie on, so there are no cracks.
@@ -36,7 +37,7 @@ DENSITY_CHUNK = 1 << 18
 COLOR_CHUNK = 1 << 12
 COLOR_OFFSET = 2.0
 """Cells in front of the surface from which its color is looked at."""
-_DARKEST = 4.0  # of the logarithm of density over level; beyond it nothing changes a vertex
+_DARKEST = 4.0  # of the logarithm of density over level; more would hide what lies beside it
 _BYTES = 800  # of a vertex and its two triangles until the file is written, as measured
 
 
@@ -198,14 +199,11 @@ def _march(
     inside = inner[0][:, None, None] & inner[1][:, None] & inner[2]
     rows = np.argwhere(cells.at(axes) & inside)
     outside = np.full([len(axis) for axis in axes], _DARKEST, np.float32)
-    device = field.bounds.device
     for start in range(0, len(rows), DENSITY_CHUNK):
         part = rows[start : start + DENSITY_CHUNK]
-        points = np.stack([axes[k][part[:, k]] for k in range(3)], axis=1).astype(np.float32)
-        with torch.no_grad():
-            density = field.density(torch.from_numpy(points).to(device)).cpu().double().numpy()
-        found = np.log(level) - np.log(np.maximum(density, 1e-30))
-        outside[tuple(part.T)] = found.clip(-_DARKEST, _DARKEST)
+        points = np.stack([axes[k][part[:, k]] for k in range(3)], axis=1)
+        found = _log_density(field, points, grid.cell, level)
+        outside[tuple(part.T)] = -found
     hidden = cells.hidden_at(axes, grid)
     if hidden is not None:
         outside[hidden & inside & (outside > 0)] = -_DARKEST
@@ -214,6 +212,21 @@ def _march(
     pushed = np.where(outside > 0, 1, -1) * np.maximum(np.abs(outside), LEAST_DISTANCE)
     vertices, triangles, _, _ = measure.marching_cubes(pushed.astype(np.float32), 0.0)
     return vertices.astype(np.float64) + brick * CELLS, triangles.astype(np.int64)
+
+
+def _log_density(
+    field: VolumeField, points: NDArray[np.float64], cell: float, level: float
+) -> NDArray[np.float64]:
+    """(M,) mean over eight places around each point (M, 3) of the logarithm of density over level,
+    each within `_DARKEST`."""
+    device, total = field.bounds.device, np.zeros(len(points))
+    for corner in itertools.product((-0.5, 0.5), repeat=3):
+        moved = torch.from_numpy((points + np.array(corner) * cell).astype(np.float32))
+        with torch.no_grad():
+            density = field.density(moved.to(device)).cpu().double().numpy()
+        ratio = np.log(np.maximum(density, 1e-30)) - math.log(level)
+        total += ratio.clip(-_DARKEST, _DARKEST)
+    return total / 8
 
 
 def seen_colors(
