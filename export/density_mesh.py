@@ -3,11 +3,11 @@
 Marching cubes (Lewiner et al. 2003, by scikit-image) over bricks of 128 x 128 x 128 cells, one
 after the other, so that the volume is never held; bricks without an occupied cell of the occupancy
 grid are passed over. Density grows by orders of magnitude across a surface, so its logarithm is
-what is interpolated, averaged over the surroundings of each voxel: what is finer than a voxel would
-make the surface rough. Where the occupancy grid is empty, and at the border of the region, there is
-nothing; space that no camera sees into is solid: the surface is closed. Neighbouring bricks compute
-the vertices of their common face alike, and vertices are joined by the edge of the grid that they
-lie on, so there are no cracks.
+what is interpolated, at each voxel the mean of the eight cells around it: what is finer than a cell
+would make the surface rough. Where the occupancy grid is empty, and at the border of the region,
+there is nothing; space that no camera sees into is solid: the surface is closed. Neighbouring
+bricks compute the vertices of their common face alike, and vertices are joined by the edge of the
+grid that they lie on, so there are no cracks.
 
 Everything is in grid space (`fields/protocols.py`) but for the result. Letters: V vertices, T
 triangles.
@@ -197,13 +197,8 @@ def _march(
     axes = [grid.positions(axis) for axis in steps]
     inner = [(axis > 0) & (axis < grid.cells) for axis in steps]
     inside = inner[0][:, None, None] & inner[1][:, None] & inner[2]
-    rows = np.argwhere(cells.at(axes) & inside)
-    outside = np.full([len(axis) for axis in axes], _DARKEST, np.float32)
-    for start in range(0, len(rows), DENSITY_CHUNK):
-        part = rows[start : start + DENSITY_CHUNK]
-        points = np.stack([axes[k][part[:, k]] for k in range(3)], axis=1)
-        found = _log_density(field, points, grid.cell, level)
-        outside[tuple(part.T)] = -found
+    occupied = cells.at(axes) & inside
+    outside = np.where(occupied, -_log_density(field, grid, steps, occupied, level), _DARKEST)
     hidden = cells.hidden_at(axes, grid)
     if hidden is not None:
         outside[hidden & inside & (outside > 0)] = -_DARKEST
@@ -215,17 +210,34 @@ def _march(
 
 
 def _log_density(
-    field: VolumeField, points: NDArray[np.float64], cell: float, level: float
+    field: VolumeField,
+    grid: DensityGrid,
+    steps: list[NDArray[np.int64]],
+    wanted: NDArray[np.bool_],
+    level: float,
 ) -> NDArray[np.float64]:
-    """(M,) mean over eight places around each point (M, 3) of the logarithm of density over level,
-    each within `_DARKEST`."""
-    device, total = field.bounds.device, np.zeros(len(points))
-    for corner in itertools.product((-0.5, 0.5), repeat=3):
-        moved = torch.from_numpy((points + np.array(corner) * cell).astype(np.float32))
+    """(X, Y, Z) logarithm of density over level at grid places `steps` (X,), (Y,), (Z,): the mean
+    over the middles of the eight cells around each, where it is `wanted`."""
+    middles = [np.concatenate([axis[:1] - 0.5, axis + 0.5]) for axis in steps]
+    axes = [grid.positions(axis) for axis in middles]
+    around = [
+        tuple(slice(shift, shift + len(axis)) for shift, axis in zip(corner, steps, strict=True))
+        for corner in itertools.product((0, 1), repeat=3)
+    ]
+    asked = np.zeros([len(axis) for axis in axes], bool)
+    for corner in around:
+        asked[corner] |= wanted
+    rows, found = np.argwhere(asked), np.zeros(asked.shape)
+    for start in range(0, len(rows), DENSITY_CHUNK):
+        part = rows[start : start + DENSITY_CHUNK]
+        points = np.stack([axes[k][part[:, k]] for k in range(3)], axis=1).astype(np.float32)
         with torch.no_grad():
-            density = field.density(moved.to(device)).cpu().double().numpy()
-        ratio = np.log(np.maximum(density, 1e-30)) - math.log(level)
-        total += ratio.clip(-_DARKEST, _DARKEST)
+            density = field.density(torch.from_numpy(points).to(field.bounds.device))
+        ratio = np.log(np.maximum(density.cpu().double().numpy(), 1e-30)) - math.log(level)
+        found[tuple(part.T)] = ratio.clip(-_DARKEST, _DARKEST)
+    total = np.zeros(wanted.shape)
+    for corner in around:
+        total += found[corner]
     return total / 8
 
 

@@ -111,7 +111,7 @@ def test_empty_cells_are_not_asked_and_hold_nothing():
     assert np.array_equal(Occupancy(grid).cells[0], lower.numpy())
     surface = surface_of(balls, 144, grid=grid)
     assert surface.vertices.max() < 0 and len(surface.vertices) > 100
-    assert balls.asked <= 8 * 76**3  # eight places for each voxel
+    assert balls.asked <= 80**3
 
 
 def morton_bits(cells: Tensor) -> Tensor:
