@@ -213,6 +213,7 @@ class _Job:
     def _of_density(self) -> Surface:
         field, renderer = volume_parts(self.model)
         reach = min(self.options.reach, 2.0 ** (field.cascades - 1))
+        cells = DensityGrid(round(self.scene.side * reach / self.grid.voxel), reach)
         low = self.scene.center - self.scene.side * reach / 2
         hidden = hidden_cells(
             self.model,
@@ -222,12 +223,11 @@ class _Job:
             device=self.grid.origin.device.type,
             on_view=lambda done, total: self.tell("looking", done, total),
         )
-        cells = round(self.scene.side * reach / self.grid.voxel)
         return without_cavities(
             density_surface(
                 field,
                 renderer.occupancy,
-                DensityGrid(cells, reach),
+                cells,
                 level=self.options.level,
                 limit=memory_limit(self.options, torch.device("cpu"))[0],
                 hidden=hidden,

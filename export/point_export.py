@@ -43,7 +43,7 @@ class PointsOptions:
     """Gaussians below it are left out, 0 to 1."""
     views: int = 200
     """Training cameras that look for surfaces, evenly chosen; for methods without Gaussians."""
-    most: int = 1_000_000
+    max_points: int = 1_000_000
     """Points that they give at most, drawn evenly from all pixels that show a surface."""
     max_gaussians: int = DEFAULT_MAX_GAUSSIANS
     """See `read_splats`."""
@@ -53,7 +53,7 @@ class PointsOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.least_opacity <= 1:
             raise InputError(f"least_opacity {self.least_opacity}: expected 0 to 1")
-        for name in ("views", "most"):
+        for name in ("views", "max_points"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: expected at least 1")
 
@@ -144,7 +144,7 @@ def _surface_points(
     places: list[NDArray[np.float64]] = []
     colors: list[NDArray[np.uint8]] = []
     indices = chosen_views(scene, options.views)
-    share = -(-options.most // len(indices))
+    share = -(-options.max_points // len(indices))
     seen = 0
     for done, index in enumerate(indices, start=1):
         camera = scene.cameras[index].to("cpu")
@@ -162,6 +162,6 @@ def _surface_points(
             on_view(done, len(indices))
     if not any(len(part) for part in places):
         raise DataError(f"{target}: not written: no surface was seen in {len(indices)} views")
-    kept = torch.randperm(sum(map(len, places)), generator=draw)[: options.most].numpy()
+    kept = torch.randperm(sum(map(len, places)), generator=draw)[: options.max_points].numpy()
     write_points(target, np.concatenate(places)[kept], np.concatenate(colors)[kept])
     return PointsReport(target, len(kept), seen - len(kept), "pixels")

@@ -37,7 +37,7 @@ class Arguments:
     """Bits of the harmonics in .spz, 1 to 8; by default 5 of degree 1 and 4 above."""
     least_opacity: float = 0.1
     """points: Gaussians below it are left out, 0 to 1."""
-    most: int = 1_000_000
+    max_points: int = 1_000_000
     """points: of a run without Gaussians, at most."""
     copy_images: bool = False
     """cameras: copy the pictures beside them; pictures without files are written in any case."""
@@ -184,7 +184,7 @@ class Subject:
 _FOR_ALL = ("subject", "run", "out", "frame", "overwrite", "json")
 SUBJECTS = {
     "splats": Subject(_splats, ("max_gaussians", "degree", "spz_version", "harmonics_bits")),
-    "points": Subject(_points, ("max_gaussians", "least_opacity", "views", "most", "device")),
+    "points": Subject(_points, ("max_gaussians", "least_opacity", "views", "max_points", "device")),
     "mesh": Subject(
         _mesh,
         (

@@ -66,7 +66,7 @@ def model_of(balls: Balls) -> Model:
     return Model(balls, renderer, torch.device("cpu"))
 
 
-def surface_of(balls: Balls, cells: int, *, reach: float = 1.0, grid=None, **options):
+def surface_of(balls, cells: int, *, reach: float = 1.0, grid=None, **options):
     options = {"level": 200.0, "limit": 1 << 30, **options}
     grid = grid or full_grid(balls.cascades)
     return density_surface(balls, grid, DensityGrid(cells, reach), **options)
@@ -142,6 +142,21 @@ def test_the_inside_that_nobody_sees_is_solid(cameras_around):
     solid = surface_of(balls, 64, hidden=hidden)
     assert count_components(solid) == 1 and is_closed(solid)
     assert np.abs(np.linalg.norm(solid.vertices, axis=1) - 0.7).max() < 0.1 * SIDE / 64
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_kernels_agree_on_the_faces_between_bricks(device):
+    """A random field crosses the faces between bricks everywhere; any difference in how the two
+    bricks see their common voxels would be a hole."""
+    from lumigraph.fields import HashGridField
+
+    volume = HashGridField(BOUNDS, levels=3, base_resolution=8, max_resolution=24, seed=3)
+    volume.table.data = torch.randn(volume.table.shape, generator=torch.Generator().manual_seed(0))
+    volume = volume.to(device)
+    with torch.no_grad():
+        middle = float(volume.density(torch.rand(4096, 3, device=device)).median())
+    surface = surface_of(volume, 144, grid=full_grid().to(device), level=middle)
+    assert len(surface.triangles) > 100_000 and is_closed(surface)
 
 
 def test_limits():

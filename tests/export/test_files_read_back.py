@@ -97,7 +97,7 @@ def test_meshes(run, tmp_path, suffix, read):
 
 @pytest.mark.parametrize("read", [by_trimesh, by_plyfile])
 def test_points(run, tmp_path, read):
-    options = PointsOptions(most=500)
+    options = PointsOptions(max_points=500)
     export.points(run, out=tmp_path / "exact.ply", frame="scene", options=options)
     export.points(run, out=tmp_path / "a.ply", options=options)
     exact = torch.from_numpy(by_plyfile(tmp_path / "exact.ply"))

@@ -64,7 +64,7 @@ def test_points_lie_on_the_surface_in_the_capture_frame(run, tmp_path):
 
 
 def test_the_scene_frame_and_a_limit(run, tmp_path):
-    options = PointsOptions(most=100, views=3)
+    options = PointsOptions(max_points=100, views=3)
     report = export.points(run, out=tmp_path / "a.ply", frame="scene", options=options)
     assert report.count == 100 and run.pictures.calls == 3 and report.left_out > 500
     vertex = PlyData.read(str(tmp_path / "a.ply"))["vertex"]
@@ -77,5 +77,5 @@ def test_nothing_to_write(run, sphere_pictures, tmp_path):
     with pytest.raises(DataError, match="not written: no surface was seen in 10 views"):
         export.points(run, out=tmp_path / "a.ply")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ConfigError, match="most = 0: expected at least 1"):
-        PointsOptions(most=0)
+    with pytest.raises(ConfigError, match="max_points = 0: expected at least 1"):
+        PointsOptions(max_points=0)
