@@ -152,6 +152,33 @@ class CameraPath:
         return cls._closed(scene, path_shapes.orbit_poses(scene), seconds, fps)
 
     @classmethod
+    def turntable(
+        cls,
+        scene: Scene,
+        *,
+        elevation: float = 20.0,
+        up: Tensor | Sequence[float] | None = None,
+        seconds: float = 6.0,
+        fps: float = 30.0,
+    ) -> CameraPath:
+        """A full circle around the middle of the bounds, whatever the capture covers.
+
+        Args:
+            elevation: degrees above the horizon, between -90 and 90.
+            up: (3,) in the scene frame; None takes what is up in the images of the capture, and z
+                for a scene without cameras.
+        """
+        if not -90 < elevation < 90:
+            raise InputError(f"elevation must be between -90 and 90 degrees; got {elevation}")
+        if up is None:
+            up = path_shapes.upward(scene.cameras) if len(scene.cameras) else (0.0, 0.0, 1.0)
+        axis = torch.as_tensor(up, dtype=torch.float64)
+        if axis.shape != (3,) or not 1e-9 < float(axis.norm()) < math.inf:
+            raise InputError(f"up must be three numbers that are not all 0; got {axis.tolist()}")
+        poses = path_shapes.turntable_poses(scene, elevation=elevation, up=axis)
+        return cls._closed(scene, poses, seconds, fps)
+
+    @classmethod
     def spiral(
         cls, scene: Scene, *, seconds: float = 6.0, fps: float = 30.0, turns: int = 2
     ) -> CameraPath:

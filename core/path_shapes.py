@@ -21,6 +21,7 @@ _LEAST_LEVEL = 0.1  # of it, along the way up
 _LEAST_ELEVATIONS = math.radians(20)  # over which the rings of a grid are spread
 _HIGHEST_ELEVATION = math.radians(85)  # beyond it there is no way up in the picture
 _DEFAULT_FIELD_OF_VIEW = 50.0  # degrees, where the capture's own lens has no such angle
+_HELD_BY_VIEW = 1.5  # radius of what a turntable shows whole, in half sides of the bounds
 _FLAT_MODELS = (CameraModel.PINHOLE, CameraModel.OPENCV, CameraModel.FISHEYE)
 
 
@@ -34,7 +35,9 @@ def fields_of_view(cameras: Cameras) -> Tensor:
 
 
 def median_field_of_view(cameras: Cameras) -> float:
-    """The middle one of :func:`fields_of_view`."""
+    """The middle one of :func:`fields_of_view`; 50 without cameras."""
+    if len(cameras) == 0:
+        return _DEFAULT_FIELD_OF_VIEW
     return float(fields_of_view(cameras).median())
 
 
@@ -105,6 +108,31 @@ def orbit_grid(scene: Scene, *, azimuths: int, elevations: int) -> OrbitGrid:
     ring = torch.cos(around)[:, None] * right + torch.sin(around)[:, None] * ahead
     directions = torch.cos(level)[:, None, None] * ring + torch.sin(level)[:, None, None] * up
     return OrbitGrid(look_at(target + distance * directions, target, up=up), around, level, closed)
+
+
+def turntable_poses(scene: Scene, *, elevation: float, up: Tensor) -> Tensor:
+    """(K, 4, 4) poses of a full circle around the middle of the bounds.
+
+    As far away as the cameras of the scene are in the middle, but not within the bounds; without
+    cameras so far that what is within the bounds is in view.
+
+    Args:
+        elevation: degrees above the horizon, -90 to 90, both left out.
+        up: (3,) of any length above 0.
+    """
+    center, up = scene.center.double().cpu(), up.double() / up.double().norm()
+    if len(scene.cameras):
+        distances = (scene.cameras.positions.double().cpu() - center).norm(dim=1)
+        radius = max(float(distances.median()), scene.side / 2)
+    else:
+        half_angle = math.radians(_DEFAULT_FIELD_OF_VIEW) / 2
+        radius = _HELD_BY_VIEW * scene.side / 2 / math.sin(half_angle)
+    right, ahead = _plane_axes(up)
+    steps = torch.arange(_KEYFRAMES_PER_TURN, dtype=torch.float64) / _KEYFRAMES_PER_TURN
+    angles = 2 * math.pi * steps
+    ring = torch.cos(angles)[:, None] * right + torch.sin(angles)[:, None] * ahead
+    lift = math.radians(elevation)
+    return look_at(center + radius * (math.cos(lift) * ring + math.sin(lift) * up), center, up=up)
 
 
 def spiral_poses(scene: Scene, *, turns: int) -> Tensor:

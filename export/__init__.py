@@ -1,6 +1,6 @@
 """Out of a run: videos, pictures and camera paths rendered to files; surfaces as meshes, scored
-against the truth; files of Gaussians read and written; web pages that work offline. Names load on
-first use."""
+against the truth; cameras and points; files of Gaussians read and written; web pages that work
+offline. Names load on first use."""
 
 from __future__ import annotations
 
@@ -8,35 +8,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lumigraph.export.mesh_export import MeshOptions, mesh
+    from lumigraph.export.camera_export import cameras
+    from lumigraph.export.mesh_export import mesh
+    from lumigraph.export.mesh_options import MeshOptions
     from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
     from lumigraph.export.mesh_scores import MeshScores, mesh_error
+    from lumigraph.export.point_export import PointsOptions, points
     from lumigraph.export.render_path import (
         PathOptions,
         RenderedPath,
         camera_path,
+        comparison,
         render_cameras,
         video,
     )
-    from lumigraph.export.splat_export import points, splats
+    from lumigraph.export.render_source import SplatSource, open_source
+    from lumigraph.export.splat_export import splats
     from lumigraph.export.splat_files import WriteOptions, read_splats, write_splats
-    from lumigraph.export.video_writer import check_output, write_video
+    from lumigraph.export.video_writer import check_output, open_video, write_video
     from lumigraph.export.web_page import PageOptions, page
 
 _MODULE_OF = {
-    "MeshOptions": "mesh_export",
+    "MeshOptions": "mesh_options",
     "MeshScores": "mesh_scores",
     "PageOptions": "web_page",
     "PathOptions": "render_path",
+    "PointsOptions": "point_export",
     "RenderedPath": "render_path",
+    "SplatSource": "render_source",
     "TriangleMesh": "mesh_reading",
     "WriteOptions": "splat_files",
     "camera_path": "render_path",
+    "cameras": "camera_export",
     "check_output": "video_writer",
+    "comparison": "render_path",
     "mesh": "mesh_export",
     "mesh_error": "mesh_scores",
+    "open_source": "render_source",
+    "open_video": "video_writer",
     "page": "web_page",
-    "points": "splat_export",
+    "points": "point_export",
     "read_mesh": "mesh_reading",
     "read_splats": "splat_files",
     "render_cameras": "render_path",
@@ -51,13 +62,19 @@ __all__ = [
     "MeshScores",
     "PageOptions",
     "PathOptions",
+    "PointsOptions",
     "RenderedPath",
+    "SplatSource",
     "TriangleMesh",
     "WriteOptions",
     "camera_path",
+    "cameras",
     "check_output",
+    "comparison",
     "mesh",
     "mesh_error",
+    "open_source",
+    "open_video",
     "page",
     "points",
     "read_mesh",

@@ -60,14 +60,16 @@ class DepthView:
         return self.depth > 0
 
 
-def depth_view(frame: Frame, camera: Cameras, *, kind: DepthKind, truncation: float) -> DepthView:
+def depth_view(
+    frame: Frame, camera: Cameras, *, kind: DepthKind | None, truncation: float
+) -> DepthView:
     """Judge the pixels of a frame.
 
     Args:
         frame: what `camera` sees, on its device.
         camera: a batch of one.
         kind: which depth is taken: "median", the depth where half of the light is gone, or
-            "expected", its mean.
+            "expected", its mean; None takes the first where the frame has it.
         truncation: steps in depth below it are noise, not edges; scene units.
 
     Raises:
@@ -100,8 +102,8 @@ def depth_view(frame: Frame, camera: Cameras, *, kind: DepthKind, truncation: fl
     )
 
 
-def _chosen_depth(frame: Frame, kind: DepthKind) -> Tensor:
-    if kind == "expected":
+def _chosen_depth(frame: Frame, kind: DepthKind | None) -> Tensor:
+    if kind == "expected" or (kind is None and "median_depth" not in frame.extras):
         return frame.depth
     if "median_depth" not in frame.extras:
         raise InputError(

@@ -1,13 +1,8 @@
-"""A run as a colored mesh: its depth pictures fused, their surface cleaned, moved into the frame of
-the capture and written.
-
-The pictures are rendered twice: once small, to see where voxels are needed, then whole, so that
-every voxel hears every picture and empty space is carved out.
-"""
+"""A run as a colored mesh: its surface taken from fused depth pictures or from its density,
+cleaned, colored, moved into the frame of the capture and written."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -17,84 +12,42 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from lumigraph.core import CameraModel, Cameras, Scene, Similarity
-from lumigraph.core.camera_path import CameraPath
-from lumigraph.core.devices import available_bytes, choose_device
-from lumigraph.core.errors import ConfigError, DataError, require
+from lumigraph.core import Cameras, Scene, Similarity
+from lumigraph.core.devices import choose_device
+from lumigraph.core.errors import DataError, InputError, require
 
-from .depth_views import DepthKind, DepthView, depth_view
-from .isosurface import Surface, extract
-from .mesh_files import check_mesh_target, write_mesh
-from .render_path import Renders
-from .surface_cleaning import count_components, decimated, largest_components
-from .tsdf import TRUNCATIONS, BlockCollector, TsdfVolume, VoxelGrid
+from .density_mesh import (
+    COLOR_OFFSET,
+    DensityGrid,
+    density_surface,
+    has_density,
+    seen_colors,
+    volume_parts,
+)
+from .depth_fusion import LOOK_SCALE, fuse, fusion_cameras, memory_limit, voxel_grid
+from .hidden_space import hidden_cells
+from .isosurface import Surface
+from .mesh_files import SUFFIXES, TEXTURED_SUFFIXES, texture_files, write_mesh, write_textured
+from .mesh_options import MeshOptions, MeshSource
+from .surface_cleaning import (
+    count_components,
+    decimated,
+    largest_components,
+    vertex_normals,
+    without_cavities,
+)
+from .target_file import check_target
+from .texture_atlas import unwrapped
+from .texture_baking import TexturedSurface, baked
+from .tsdf import VoxelGrid
 
 if TYPE_CHECKING:
     from lumigraph.training import Run
 
-PICTURED_RESOLUTIONS = (64, 512)
-"""Range of the resolution that is taken from the pictures."""
-LOOK_SCALE = 0.5
-"""Size of the pictures of the first round."""
-MEMORY_SHARE = 0.8
-"""Of the free memory that a volume may take."""
-_MODULES = ("trimesh", "skimage", "fast_simplification")
-"""What the extra brings; the last one simplifies."""
-_RANGES: dict[str, tuple[float, float]] = {
-    "resolution": (8, 8192),
-    "truncation": TRUNCATIONS,
-    "views": (1, 100_000),
-    "orbit": (0, 10_000),
-    "reach": (0.01, 1000),
-    "components": (1, 2**31),
-    "least_triangles": (0, 2**31),
-    "triangles": (4, 2**31),
-}
-
-
-@dataclass(frozen=True)
-class MeshOptions:
-    """How a mesh is made. Checked on construction."""
-
-    voxel: float | None = None
-    """Side of a voxel, in the unit of the mesh's frame; None takes `resolution`."""
-    resolution: int | None = None
-    """Voxels along the side of the scene's bounds, 8 to 8192; None takes voxels as large as a pixel
-    at the middle of the scene, and 64 to 512 of them."""
-    truncation: float = 4.0
-    """Distance from the surface up to which depths count, in voxels, 2 to 8."""
-    depth: DepthKind = "median"
-    """median: where half of the light is gone; expected: the mean depth."""
-    views: int = 200
-    """Training cameras used at most, evenly chosen."""
-    orbit: int = 0
-    """Further cameras on an orbit around the scene."""
-    reach: float = 1.0
-    """How far the mesh may reach, in multiples of the scene's bounds."""
-    components: int | None = None
-    """Keep so many connected parts, the largest; None keeps all that are large enough."""
-    least_triangles: int = 64
-    """Connected parts with fewer triangles are dropped as noise."""
-    triangles: int | None = None
-    """Simplify the mesh to about so many; None keeps all."""
-    memory_budget_gib: float | None = None
-    """Memory that the volume may take; None is four fifths of what is free."""
-    overwrite: bool = False
-    """Replace a file that is there."""
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ConfigError(f"{name} = {value}: expected {low:g} to {high:g}")
-        for name in ("voxel", "memory_budget_gib"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} = {value}: expected a number above 0")
-        if self.voxel is not None and self.resolution is not None:
-            raise ConfigError("voxel and resolution say the same; give one of them")
-        if self.depth not in ("median", "expected"):
-            raise ConfigError(f"depth = {self.depth!r}: expected median or expected")
+TEXTURED_TRIANGLES = 100_000
+"""Most triangles of a textured mesh by default: unwrapping them takes about a minute."""
+Stages = Callable[[str, int, int], None]
+"""Told a stage, how much of it is done, and of how much."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +63,15 @@ class MeshReport:
     """Connected parts that were left out."""
     voxel: float
     """Side of a voxel in the unit of the mesh."""
+    source: MeshSource
+    """What the surface was taken from."""
     views: int
+    texture: tuple[int, int] | None
+    """Width and height of the texture in pixels."""
     rounding: float
     """Largest error of coordinates as the file keeps them, in voxels."""
     bytes: int
-    """Size of the file."""
+    """Size of all files."""
     seconds: float = field(compare=False)
 
     def line(self) -> str:
@@ -122,8 +79,11 @@ class MeshReport:
         text = (
             f"{self.path}: {self.vertices:,} vertices, {self.triangles:,} triangles in "
             f"{_counted(self.components, 'part')}, "
-            f"voxels of {self.voxel:.4g}, from {self.views} views, {self.bytes / 2**20:.1f} MiB"
+            f"voxels of {self.voxel:.4g}, by {self.source}, from {self.views} views, "
+            f"{self.bytes / 2**20:.1f} MiB"
         )
+        if self.texture:
+            text += f", texture of {self.texture[0]}x{self.texture[1]}"
         if self.dropped:
             text += f"; left out: {_counted(self.dropped, 'small part')}"
         if self.rounding > 0.05:
@@ -146,7 +106,7 @@ def mesh(
     frame: Literal["capture", "scene"] = "capture",
     device: str | None = None,
     options: MeshOptions | None = None,
-    on_view: Callable[[int, int], None] | None = None,
+    on_progress: Stages | None = None,
 ) -> MeshReport:
     """Write the surface of a run: `lg.export.mesh(run, out="courtyard.glb")`.
 
@@ -155,159 +115,174 @@ def mesh(
         out: a .ply, .obj or .glb file. GLB has linear colors, as glTF asks for.
         frame: "capture" is the frame and unit of the data; "scene" that of training.
         device: where to render and to fuse; None takes that of the run's settings.
-        options: fineness, views, cleaning.
-        on_view: told after each picture how many are done, and of how many.
+        options: fineness, views, cleaning, texture.
+        on_progress: told the stage, how much of it is done, and of how much.
 
     Raises:
-        InputError: unknown suffix, an existing file, no median depth.
+        InputError: unknown suffix, an existing file, no median depth, no density.
         ConfigError: the volume does not fit into memory; says what to change.
         DataError: no surface was found.
         MissingExtraError: the extra `mesh` is not installed.
     """
     options, target, started = options or MeshOptions(), Path(out), time.monotonic()
-    check_mesh_target(target, overwrite=options.overwrite)
-    for module in _MODULES if options.triangles else _MODULES[:2]:
-        require(module, extra="mesh")
+    _check(target, options)
     scene = run.scene()
     to_frame = scene.normalization.inverse() if frame == "capture" else Similarity.identity()
     cameras = fusion_cameras(scene, options)
     chosen = choose_device(device or run.config.device)
     grid = voxel_grid(scene, options, scale=to_frame.scale, device=chosen)
-    surface = fuse(run.model(device), cameras, grid, options=options, on_view=on_view)
-    kept, dropped = largest_components(
-        surface, most=options.components, least_triangles=options.least_triangles
-    )
-    if len(kept.triangles) == 0:
-        raise DataError(
-            f"{target}: not written: no surface was found in {len(cameras)} views "
-            f"({dropped} parts below {options.least_triangles} triangles); try --depth expected, "
-            "a larger --reach or a finer --resolution"
-        )
-    kept = kept if options.triangles is None else decimated(kept, options.triangles)
-    vertices = to_frame.apply(torch.from_numpy(kept.vertices)).numpy()
-    write_mesh(kept._replace(vertices=vertices), target)
+    model = run.model(device)
+    job = _Job(scene, model, cameras, grid, options, on_progress or _silent)
+    surface, dropped = job.cleaned(job.surface(), target)
+    size = None
+    if options.texture is None:
+        vertices = to_frame.apply(torch.from_numpy(surface.vertices)).numpy()
+        paths = write_mesh(surface._replace(vertices=vertices), target)
+    else:
+        textured = job.textured(surface)
+        vertices = to_frame.apply(torch.from_numpy(textured.vertices)).numpy()
+        size = (textured.image.shape[1], textured.image.shape[0])
+        paths = write_textured(textured._replace(vertices=vertices), target)
     voxel = grid.voxel * to_frame.scale
     return MeshReport(
         path=target,
         vertices=len(vertices),
-        triangles=len(kept.triangles),
-        components=count_components(kept),
+        triangles=len(surface.triangles),
+        components=count_components(surface),
         dropped=dropped,
         voxel=voxel,
+        source=job.source,
         views=len(cameras),
+        texture=size,
         rounding=float(np.spacing(np.float32(np.abs(vertices).max()))) / 2 / voxel,
-        bytes=target.stat().st_size,
+        bytes=sum(path.stat().st_size for path in paths),
         seconds=time.monotonic() - started,
     )
 
 
-def fusion_cameras(scene: Scene, options: MeshOptions) -> Cameras:
-    """Training cameras, evenly chosen, and those of the orbit."""
-    indices = scene.split("train")
-    count = min(options.views, len(indices))
-    chosen = indices[torch.linspace(0, len(indices) - 1, count).round().long()]
-    cameras = scene.cameras.select(chosen)
-    if options.orbit == 0:
-        return cameras
-    size = scene.cameras.size(int(chosen[0]))
-    orbit = CameraPath.orbit(scene).cameras(*size, options.orbit)
-    if cameras.times is not None and orbit.times is None:
-        orbit = _timed(orbit, float(cameras.times[0]))
-    return Cameras.concatenate([cameras, orbit])
+def _check(target: Path, options: MeshOptions) -> None:
+    """Refuse what cannot be written, and name what is not installed, before work is spent."""
+    check_target(target, SUFFIXES, what="a mesh", overwrite=options.overwrite)
+    if options.texture is not None and target.suffix.lower() not in TEXTURED_SUFFIXES:
+        known = " or ".join(TEXTURED_SUFFIXES)
+        raise InputError(f"{target}: a textured mesh must end in {known}")
+    for beside in texture_files(target) if options.texture is not None else []:
+        check_target(beside, (beside.suffix,), what="it", overwrite=options.overwrite)
+    modules = ["trimesh", "skimage"]
+    modules += ["fast_simplification"] * (options.triangles is not None)
+    modules += ["fast_simplification", "xatlas"] * (options.texture is not None)
+    for module in modules:
+        require(module, extra="mesh")
 
 
-def fuse(
-    model: Renders,
-    cameras: Cameras,
-    grid: VoxelGrid,
-    *,
-    options: MeshOptions,
-    on_view: Callable[[int, int], None] | None = None,
-) -> Surface:
-    """The surface that all cameras see together, in the scene frame.
-
-    Args:
-        model: renders one camera at a time.
-        cameras: C of them.
-        grid: where voxels lie; its device is where depths are fused.
-        options: truncation, depth and memory.
-        on_view: see `mesh`; each camera counts twice.
-
-    Raises:
-        ConfigError: the volume does not fit into memory.
-    """
-    limit, place = _memory(options, grid.origin.device)
-    collector = BlockCollector(grid, limit=limit, place=place)
-    total = 2 * len(cameras)
-    small = cameras.resized(LOOK_SCALE)
-    for index in range(len(cameras)):
-        view = _look(model, small[index], grid, options)
-        reach = options.truncation * grid.voxel + view.spacing / 2
-        collector.add(view.points, reach)
-        if on_view is not None:
-            on_view(index + 1, total)
-    volume = TsdfVolume(grid, collector.keys, truncation=options.truncation)
-    for index in range(len(cameras)):
-        volume.integrate(_look(model, cameras[index], grid, options))
-        if on_view is not None:
-            on_view(len(cameras) + index + 1, total)
-    return extract(volume)
+def _silent(stage: str, done: int, total: int) -> None:
+    """Tells nobody."""
 
 
-def _look(model: Renders, camera: Cameras, grid: VoxelGrid, options: MeshOptions) -> DepthView:
-    frame = model.render(camera, channels=("color", "opacity", "depth"))
-    device, truncation = grid.origin.device, options.truncation * grid.voxel
-    return depth_view(
-        frame.to(device), camera.to(device), kind=options.depth, truncation=truncation
-    )
+@dataclass(frozen=True)
+class _Job:
+    """One mesh in the making; everything is in the scene frame."""
 
+    scene: Scene
+    model: Any
+    cameras: Cameras
+    grid: VoxelGrid
+    options: MeshOptions
+    tell: Stages
 
-def voxel_grid(
-    scene: Scene, options: MeshOptions, *, scale: float, device: torch.device
-) -> VoxelGrid:
-    """Voxels over the bounds of a scene.
+    @property
+    def source(self) -> MeshSource:
+        """What the surface is taken from: the density where there is one, unless told otherwise."""
+        wished = self.options.depth is not None or self.options.orbit > 0
+        if self.options.source is not None:
+            return self.options.source
+        return "density" if has_density(self.model) and not wished else "fusion"
 
-    Args:
-        scale: from the scene's unit to that of `options.voxel`.
-        device: where depths are fused.
-    """
-    if options.voxel is not None:
-        voxel = options.voxel / scale
-    else:
-        voxel = scene.side / (options.resolution or _pictured_resolution(scene))
-    middle = scene.center.to(device)
-    half = scene.side * options.reach / 2
-    return VoxelGrid(middle, voxel, torch.stack([middle - half, middle + half]))
+    def surface(self) -> Surface:
+        """All that was found."""
+        if self.source == "density":
+            return self._of_density()
+        return fuse(
+            self.model,
+            self.cameras,
+            self.grid,
+            options=self.options,
+            on_view=lambda done, total: self.tell("fusing", done, total),
+        )
 
+    def _of_density(self) -> Surface:
+        field, renderer = volume_parts(self.model)
+        reach = min(self.options.reach, 2.0 ** (field.cascades - 1))
+        cells = DensityGrid(round(self.scene.side * reach / self.grid.voxel), reach)
+        low = self.scene.center - self.scene.side * reach / 2
+        hidden = hidden_cells(
+            self.model,
+            self.cameras.resized(LOOK_SCALE),
+            low=low,
+            side=self.scene.side * reach,
+            device=self.grid.origin.device.type,
+            on_view=lambda done, total: self.tell("looking", done, total),
+        )
+        return without_cavities(
+            density_surface(
+                field,
+                renderer.occupancy,
+                cells,
+                level=self.options.level,
+                limit=memory_limit(self.options, torch.device("cpu"))[0],
+                hidden=hidden,
+                on_brick=lambda done, total: self.tell("density", done, total),
+            )
+        )
 
-def _pictured_resolution(scene: Scene) -> int:
-    cameras = scene.cameras.select(scene.split("train")).to("cpu")
-    distance = (cameras.positions - scene.center.cpu()).norm(dim=1)
-    distance = torch.where(cameras.models == CameraModel.ORTHOGRAPHIC, 1.0, distance)
-    pixel = float((distance / cameras.intrinsics[:, :2].amax(dim=1)).median())
-    low, high = PICTURED_RESOLUTIONS
-    return round(min(max(scene.side / max(pixel, 1e-12), low), high))
+    def cleaned(self, surface: Surface, target: Path) -> tuple[Surface, int]:
+        """Without noise, simplified and colored; and how many parts were dropped.
 
+        Raises:
+            DataError: nothing is left.
+        """
+        options = self.options
+        kept, dropped = largest_components(
+            surface, most=options.components, least_triangles=options.least_triangles
+        )
+        if len(kept.triangles) == 0:
+            way = "a lower --level" if self.source == "density" else "--depth expected"
+            raise DataError(
+                f"{target}: not written: no surface was found in {len(self.cameras)} views "
+                f"({dropped} parts below {options.least_triangles} triangles); try {way}, "
+                "a larger --reach or a finer --resolution"
+            )
+        most = options.triangles
+        if most is None and options.texture is not None:
+            most = TEXTURED_TRIANGLES
+        if most is not None:
+            kept = decimated(kept, most)
+        return (self._colored(kept) if self.source == "density" else kept), dropped
 
-def _memory(options: MeshOptions, device: torch.device) -> tuple[int, str]:
-    """Bytes that a volume may take, and why not more."""
-    if options.memory_budget_gib is not None:
-        limit = int(options.memory_budget_gib * 2**30)
-        return limit, f"the budget is {options.memory_budget_gib:g} GiB"
-    free = available_bytes(device)
-    return int(MEMORY_SHARE * free), f"{free / 2**30:.1f} GiB are free on {device.type}"
+    def _colored(self, surface: Surface) -> Surface:
+        """With what is seen from right in front of each vertex."""
+        field, renderer = volume_parts(self.model)
+        normals = vertex_normals(surface)
+        offset = COLOR_OFFSET * self.grid.voxel
+        colors, found = seen_colors(renderer, field, surface.vertices, normals, offset)
+        colors[~found] = 0.5
+        return surface._replace(colors=(colors * 255).round().astype(np.uint8))
+
+    def textured(self, surface: Surface) -> TexturedSurface:
+        """With a texture in place of the colors of vertices."""
+        assert self.options.texture is not None
+        self.tell("unwrapping by xatlas, up to minutes", 0, 1)
+        atlas = unwrapped(surface, size=self.options.texture)
+        return baked(
+            atlas,
+            surface,
+            self.model,
+            self.scene,
+            self.options,
+            voxel=self.grid.voxel,
+            on_view=lambda done, total: self.tell("texture", done, total),
+        )
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def _timed(cameras: Cameras, at: float) -> Cameras:
-    return Cameras(
-        cameras.camera_to_world,
-        cameras.intrinsics,
-        cameras.sizes,
-        cameras.models,
-        cameras.distortion,
-        torch.full((len(cameras),), at, dtype=cameras.dtype),
-    )

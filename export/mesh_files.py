@@ -2,44 +2,35 @@
 
 PLY and OBJ keep sRGB colors. The colors of glTF vertices are linear, and its default material is a
 metal under lamps: GLB gets linear colors in floats, and a material that shows them as they are
-(KHR_materials_unlit).
+(KHR_materials_unlit). Textures are sRGB everywhere: inside a GLB, and for OBJ in files of their own
+beside it, whose names begin alike.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from lumigraph.core.color import srgb_to_linear
-from lumigraph.core.errors import InputError, require
+from lumigraph.core.errors import require
 from lumigraph.training.files import write_atomic
 
 from .isosurface import Surface
+from .texture_baking import TexturedSurface
 
 SUFFIXES = (".ply", ".obj", ".glb")
+TEXTURED_SUFFIXES = (".glb", ".obj")
+_UNUSUAL = re.compile(r"[^\w.-]")
 _COLOR = "_COLOR"
 
 
-def check_mesh_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a target before work is spent on it.
-
-    Raises:
-        InputError: an unknown suffix, a folder, or a file that may not be replaced.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
-        raise InputError(f"{path}: unknown suffix {path.suffix!r}; a mesh must end in {known}")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file in it")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; replace it with --overwrite, or name another")
-
-
-def write_mesh(surface: Surface, path: Path) -> None:
-    """Write by the suffix; earlier files stay until the new one is whole.
+def write_mesh(surface: Surface, path: Path) -> list[Path]:
+    """Write by the suffix; earlier files stay until the new one is whole. Returns what was written.
 
     Raises:
         DataError: the file cannot be written.
@@ -56,9 +47,65 @@ def write_mesh(surface: Surface, path: Path) -> None:
         mesh.visual.vertex_colors = surface.colors
         normals = {".ply": {"vertex_normal": True}, ".obj": {"include_normals": True}}[suffix]
         content = mesh.export(file_type=suffix[1:], **normals)
-    if isinstance(content, str):
-        content = content.encode()
+    return _write({path: content})
+
+
+def write_textured(surface: TexturedSurface, path: Path) -> list[Path]:
+    """Write by the suffix, .glb, or .obj with its .mtl and .png; the OBJ, which names the others,
+    comes last. Returns what was written.
+
+    Raises:
+        DataError: a file cannot be written.
+        MissingExtraError: trimesh is not installed.
+    """
+    trimesh = require("trimesh", extra="mesh")
+    image = Image.fromarray(surface.image)
+    mesh = trimesh.Trimesh(surface.vertices, surface.triangles, process=False)
+    if path.suffix.lower() == ".glb":
+        material = trimesh.visual.material.PBRMaterial(
+            baseColorTexture=image, metallicFactor=0.0, roughnessFactor=1.0
+        )
+        mesh.visual = trimesh.visual.TextureVisuals(uv=surface.coordinates, material=material)
+        content = mesh.export(
+            file_type="glb", include_normals=True, tree_postprocessor=_unlit_texture
+        )
+        return _write({path: content})
+    name = texture_files(path)[0].stem
+    material = trimesh.visual.material.SimpleMaterial(
+        image=image, diffuse=(255, 255, 255, 255), ambient=(255, 255, 255, 255)
+    )
+    material.name = name
+    mesh.visual = trimesh.visual.TextureVisuals(uv=surface.coordinates, material=material)
+    text, others = trimesh.exchange.obj.export_obj(
+        mesh, return_texture=True, include_normals=True, mtl_name=f"{name}.mtl", header=None
+    )
+    files: dict[Path, str | bytes] = {path.with_name(each): others[each] for each in others}
+    return _write({**files, path: text})
+
+
+def texture_files(path: Path) -> list[Path]:
+    """The files that a textured mesh needs beside it: for OBJ its material and its picture."""
+    if path.suffix.lower() != ".obj":
+        return []
+    name = _UNUSUAL.sub("_", path.stem)  # spaces end a name in these files
+    return [path.with_name(f"{name}.mtl"), path.with_name(f"{name}.png")]
+
+
+def _write(files: dict[Path, str | bytes]) -> list[Path]:
+    for path, content in files.items():
+        _write_bytes(path, content.encode() if isinstance(content, str) else content)
+    return list(files)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
     write_atomic(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _unlit_texture(tree: dict[str, Any]) -> None:
+    """Show a texture without lamps."""
+    for material in tree["materials"]:
+        material["extensions"] = {"KHR_materials_unlit": {}}
+    tree["extensionsUsed"] = ["KHR_materials_unlit"]
 
 
 def _unlit(tree: dict[str, Any]) -> None:

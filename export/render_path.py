@@ -1,4 +1,5 @@
-"""A trained model along a camera path: to a video or a folder of pictures, headless.
+"""A trained model along a camera path, or beside its photographs: to a video or a folder of
+pictures, headless.
 
 The colour map of depth is fixed over the whole video from a first look at a few small frames, so
 that nothing flickers when the range of a single frame changes.
@@ -6,32 +7,37 @@ that nothing flickers when the range of a single frame changes.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Literal
 
-import numpy as np
+import torch
 
-from lumigraph.core import Cameras, Frame, InputError, Scene
+from lumigraph.core import Cameras, GaussianCloud, InputError, Scene
 from lumigraph.core.camera_path import CameraPath
-from lumigraph.export.video_writer import check_output, to_bytes, write_video
+from lumigraph.export.frame_layout import LAYOUTS, Layout, Picture, arranged, centered, fitting
+from lumigraph.export.render_source import Renders, Source, open_source
+from lumigraph.export.video_writer import check_fps, check_output, open_video, to_bytes
 
 CHANNELS = ("rgb", "depth", "normal", "opacity")
-PATHS = ("orbit", "spiral", "captured", "interpolate")
+PATHS = ("orbit", "turntable", "spiral", "captured", "interpolate")
+AXES = ("x", "y", "z", "-x", "-y", "-z")
+PHOTOGRAPH = "photograph"
+"""Name of the pictures that a comparison shows beside the channels."""
+COMPARISON_FPS = 2.0
+SIZE_WITHOUT_CAMERAS = (640, 480)
 _LOOKS = 5
 _LOOK_PIXELS = 96
 """A first look for the depth range: this many frames of this many pixels on the long side."""
 
-
-class Renders(Protocol):
-    """What can be rendered: the model of a run, or anything else with this method."""
-
-    def render(self, cameras: Cameras, *, channels: Sequence[str] = ...) -> Frame:
-        """The frame of one camera (a batch of length 1)."""
-        ...
+Size = tuple[int | None, int | None]
+Progress = Callable[[int, int], None]
+Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
+Columns = Iterator[list[Picture]]
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,18 @@ class PathOptions:
 
     channels: tuple[str, ...] = ("rgb",)
     """Any of rgb, depth, normal, opacity, in the order shown."""
-    separate: bool = False
-    """One file or folder for each channel, named after it, instead of all side by side."""
+    layout: Layout = "row"
+    """Channels side by side, as a mosaic, or each as a file or folder of its own, named after it.
+    """
     fps: float | None = None
     """Frames a second of a video; None takes those of the path, or 30."""
     overwrite: bool = False
     """Replace what stands at the target."""
+    elevation: float = 20.0
+    """Of a turntable, degrees above the horizon, between -90 and 90."""
+    up: Axis | None = None
+    """What points up on a turntable, in the scene frame; None takes what is up in the images of the
+    capture, and z where there is no capture."""
 
     def __post_init__(self) -> None:
         known = ", ".join(CHANNELS)
@@ -56,6 +68,10 @@ class PathOptions:
                 raise InputError(f"channel {channel!r} is unknown; choose from {known}")
         if len(set(self.channels)) != len(self.channels):
             raise InputError(f"channels {','.join(self.channels)}: each may be named once")
+        if self.layout not in LAYOUTS:
+            raise InputError(f"layout {self.layout!r} is unknown; choose from {', '.join(LAYOUTS)}")
+        if self.up is not None and self.up not in AXES:
+            raise InputError(f"up {self.up!r} is unknown; choose from {', '.join(AXES)}")
 
 
 @dataclass(frozen=True)
@@ -63,19 +79,31 @@ class RenderedPath:
     """What was written."""
 
     paths: tuple[Path, ...]
-    """The video, or one for each channel when they are separate."""
+    """The video, or one for each picture when they are separate."""
     frames: int
     seconds: float = field(compare=False)
     """Time spent on rendering and writing."""
 
 
-def camera_path(scene: Scene, name: str | Path) -> CameraPath:
-    """A path by name (orbit, spiral, captured, interpolate) or from a JSON file.
+def camera_path(
+    scene: Scene, name: str | Path, *, options: PathOptions | None = None
+) -> CameraPath:
+    """A path by name (orbit, turntable, spiral, captured, interpolate) or from a JSON file.
 
     Raises:
-        InputError: an unknown name, or a file that is missing or damaged.
+        InputError: an unknown name, a file that is missing or damaged, or a path that needs the
+            cameras of a capture where there are none.
     """
+    options = options or PathOptions()
+    if str(name) == "turntable":
+        up = None if options.up is None else _axis(options.up)
+        return CameraPath.turntable(scene, elevation=options.elevation, up=up)
     if str(name) in PATHS:
+        if len(scene.cameras) == 0:
+            raise InputError(
+                f"{scene.source}: has no cameras for the path {name!r}; "
+                "use turntable or a .json file"
+            )
         return getattr(CameraPath, str(name))(scene)
     if Path(name).suffix == ".json":
         return CameraPath.from_file(name)
@@ -88,80 +116,118 @@ def render_cameras(
     out: str | Path,
     *,
     options: PathOptions | None = None,
-    on_frame: Callable[[int, int], None] | None = None,
+    on_frame: Progress | None = None,
 ) -> RenderedPath:
     """Render every camera and write the frames in that order.
 
     Args:
         model: renders one camera at a time.
-        cameras: all of one size.
-        out: a `.mp4` file, or a folder for PNG files.
+        cameras: of one size, or else shown in the middle of the first one's.
+        out: a `.mp4`, `.webm` or `.gif` file, or a folder for PNG files.
         options: channels, layout, frames a second.
         on_frame: told after each frame how many are done, and of how many.
 
     Raises:
-        InputError: no cameras, an unusable target or a full disk; see `write_video`.
+        InputError: no cameras, an unusable target or a full disk; see `open_video`.
     """
     options = options or PathOptions()
-    started = time.monotonic()
     if len(cameras) == 0:
         raise InputError("the camera path has no frames; ask for at least one")
-    targets = _targets(Path(out), options)
-    for target in targets:
-        check_output(target, overwrite=options.overwrite)
-    depth_range = _depth_range(model, cameras) if "depth" in options.channels else None
-    fps = options.fps or 30.0
-    columns = _columns(model, cameras, options.channels, depth_range, on_frame)
-    if len(targets) == 1:
-        rows = (np.concatenate(pictures, axis=1) for pictures in columns)
-        count = write_video(rows, targets[0], fps=fps)
-    else:
-        count = _write_separate(columns, targets, fps)
-    return RenderedPath(tuple(targets), count, time.monotonic() - started)
+    _check_targets(Path(out), options.channels, options)
+    shots = _Shots(model, cameras, options.channels, cameras.size(0))
+    columns = shots.columns(on_frame)
+    return _written(columns, Path(out), options.channels, options, fps=options.fps or 30.0)
 
 
 def video(
-    run: Any,
+    run: Source | GaussianCloud | str | Path,
     *,
     path: CameraPath | str | Path,
     out: str | Path,
-    size: tuple[int | None, int | None] = (None, None),
+    size: Size = (None, None),
     frames: int | None = None,
     device: str | None = None,
     options: PathOptions | None = None,
-    on_frame: Callable[[int, int], None] | None = None,
+    on_frame: Progress | None = None,
 ) -> RenderedPath:
     """Render a run along a path: `lg.export.video(run, path="orbit", out="orbit.mp4")`.
 
     Args:
-        run: a `training.Run`.
+        run: a `training.Run`, its folder, a file of Gaussians, or a cloud; see `open_source`.
         path: a camera path, the name of one (see `camera_path`) or its JSON file.
-        out: a `.mp4` file, or a folder for PNG files.
+        out: a `.mp4`, `.webm` or `.gif` file, or a folder for PNG files.
         size: width and height of one channel in pixels; (None, None) takes those of the first
             captured image, and one of the two alone keeps its shape.
         frames: how many, evenly spread over the path; None fills the path's duration.
         device: where to render; None takes that of the run's settings.
-        options: channels, layout, frames a second.
+        options: channels, layout, frames a second, the turntable.
         on_frame: told after each frame how many are done, and of how many.
     """
     options = options or PathOptions()
-    for target in _targets(Path(out), options):
-        check_output(target, overwrite=options.overwrite)
-    scene = run.scene()
+    _check_targets(Path(out), options.channels, options)
+    source = open_source(run)
+    scene = source.scene()
     if not isinstance(path, CameraPath):
-        path = camera_path(scene, path)
+        path = camera_path(scene, path, options=options)
     if options.fps is not None:
         path = replace(path, fps=options.fps)
     cameras = path.cameras(*_size(scene.cameras, *size), frames)
     options = replace(options, fps=path.fps)
-    return render_cameras(run.model(device), cameras, out, options=options, on_frame=on_frame)
+    return render_cameras(source.model(device), cameras, out, options=options, on_frame=on_frame)
+
+
+def comparison(
+    run: Source | str | Path,
+    *,
+    out: str | Path,
+    views: str = "test",
+    size: Size = (None, None),
+    device: str | None = None,
+    options: PathOptions | None = None,
+    on_frame: Progress | None = None,
+) -> RenderedPath:
+    """Photographs on the left, what the run renders there on the right.
+
+    Args:
+        run: a `training.Run`, or its folder.
+        out: see `video`.
+        views: a split of the scene, "test" say, or "all".
+        size: of one picture, see `video`; pictures of another shape are shown in the middle.
+        device: see `video`.
+        options: channels, layout and frames a second, of which there are 2 by default.
+        on_frame: see `video`.
+
+    Raises:
+        InputError: no such split, no photographs; see `video`, too.
+    """
+    options = options or PathOptions()
+    names = (PHOTOGRAPH, *options.channels)
+    _check_targets(Path(out), names, options)
+    source = open_source(run)
+    scene = source.scene()
+    if scene.images is None:
+        raise InputError(f"{scene.source}: has no photographs to compare with")
+    indices = list(range(len(scene.cameras))) if views == "all" else scene.split(views).tolist()
+    model = source.model(device)
+    shape = _size(scene.cameras.select(indices), *size)
+    shots = _Shots(model, scene.cameras.select(indices), options.channels, shape)
+    columns = (
+        [_photograph(scene, index, shape), *pictures]
+        for index, pictures in zip(indices, shots.columns(on_frame), strict=True)
+    )
+    return _written(columns, Path(out), names, options, fps=options.fps or COMPARISON_FPS)
+
+
+def _axis(name: Axis) -> list[float]:
+    sign = -1.0 if name.startswith("-") else 1.0
+    return [sign * (name[-1] == axis) for axis in "xyz"]
 
 
 def _size(cameras: Cameras, width: int | None, height: int | None) -> tuple[int, int]:
     for name, value in (("width", width), ("height", height)):
         if value is not None and not 1 <= value <= 16384:
             raise InputError(f"{name} is {value}: expected 1 to 16384 pixels")
-    captured_width, captured_height = cameras.size(0)
+    captured_width, captured_height = cameras.size(0) if len(cameras) else SIZE_WITHOUT_CAMERAS
     if width is None and height is None:
         return captured_width, captured_height
     ratio = captured_width / captured_height
@@ -171,59 +237,89 @@ def _size(cameras: Cameras, width: int | None, height: int | None) -> tuple[int,
     return width, height if height is not None else max(1, round(width / ratio))
 
 
-def _targets(out: Path, options: PathOptions) -> list[Path]:
-    """One target, or `name-depth.mp4` / `name/depth` for each channel."""
-    if not options.separate or len(options.channels) == 1:
+def _targets(out: Path, names: tuple[str, ...], layout: Layout) -> list[Path]:
+    """One target, or `name-depth.mp4` / `name/depth` for each picture."""
+    if layout != "separate" or len(names) == 1:
         return [out]
     if out.suffix:
-        return [out.with_name(f"{out.stem}-{channel}{out.suffix}") for channel in options.channels]
-    return [out / channel for channel in options.channels]
+        return [out.with_name(f"{out.stem}-{name}{out.suffix}") for name in names]
+    return [out / name for name in names]
 
 
-def _depth_range(model: Renders, cameras: Cameras) -> tuple[float, float]:
-    """Middle of the ranges of a few frames: one odd frame does not decide."""
-    count = min(_LOOKS, len(cameras))
-    width, height = cameras.size(0)
-    scale = min(1.0, _LOOK_PIXELS / max(width, height))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    ranges = []
-    for index in range(count):
-        camera = cameras[index * len(cameras) // count].resized_to(*size)
-        frame = model.render(camera, channels=("color", "depth", "opacity"))
-        if bool((frame.opacity > 0.5).any()):
-            ranges.append(frame.depth_range())
-    if not ranges:
-        return 0.0, 1.0
-    return statistics.median(low for low, _ in ranges), statistics.median(hi for _, hi in ranges)
+def _check_targets(out: Path, names: tuple[str, ...], options: PathOptions) -> None:
+    for target in _targets(out, names, options.layout):
+        check_output(target, overwrite=options.overwrite)
+        if options.fps is not None:
+            check_fps(target, options.fps)
 
 
-def _columns(
-    model: Renders,
-    cameras: Cameras,
-    channels: tuple[str, ...],
-    depth_range: tuple[float, float] | None,
-    on_frame: Callable[[int, int], None] | None,
-) -> Iterator[list[np.ndarray]]:
-    """For each camera, its channels as uint8 pictures."""
-    asked = tuple({"rgb": "color"}.get(channel, channel) for channel in channels)
-    for index in range(len(cameras)):
-        frame = model.render(cameras[index], channels=asked)
-        yield [to_bytes(frame.channel(name, depth_range=depth_range)) for name in asked]
-        if on_frame is not None:
-            on_frame(index + 1, len(cameras))
+def _photograph(scene: Scene, index: int, shape: tuple[int, int]) -> Picture:
+    """A photograph over the scene's background, in the middle of a picture of that shape."""
+    from lumigraph.training.evaluation import truth_image
+
+    truth = truth_image(scene, index)
+    width, height = fitting(scene.cameras[index], *shape).size(0)
+    if truth.shape[:2] != (height, width):
+        truth = torch.nn.functional.interpolate(
+            truth.permute(2, 0, 1)[None], (height, width), mode="bilinear", antialias=True
+        )[0].permute(1, 2, 0)
+    return centered(to_bytes(truth), *shape)
 
 
-def _write_separate(columns: Iterator[list[np.ndarray]], targets: list[Path], fps: float) -> int:
-    """Each frame is rendered once; all but the first channel wait in memory as bytes."""
-    kept: list[list[np.ndarray]] = [[] for _ in targets[1:]]
+@dataclass(frozen=True)
+class _Shots:
+    """Cameras to be rendered into pictures of one shape."""
 
-    def first() -> Iterator[np.ndarray]:
+    model: Renders
+    cameras: Cameras
+    channels: tuple[str, ...]
+    shape: tuple[int, int]
+    """Width and height in pixels."""
+
+    def columns(self, on_frame: Progress | None) -> Columns:
+        """For each camera, its channels as pictures."""
+        asked = tuple({"rgb": "color"}.get(channel, channel) for channel in self.channels)
+        depth_range = self._depth_range() if "depth" in asked else None
+        for index in range(len(self.cameras)):
+            frame = self.model.render(fitting(self.cameras[index], *self.shape), channels=asked)
+            pictures = [to_bytes(frame.channel(name, depth_range=depth_range)) for name in asked]
+            yield [centered(picture, *self.shape) for picture in pictures]
+            if on_frame is not None:
+                on_frame(index + 1, len(self.cameras))
+
+    def _depth_range(self) -> tuple[float, float]:
+        """Middle of the ranges of a few frames: one odd frame does not decide."""
+        count = min(_LOOKS, len(self.cameras))
+        scale = min(1.0, _LOOK_PIXELS / max(self.shape))
+        small = (max(1, round(self.shape[0] * scale)), max(1, round(self.shape[1] * scale)))
+        ranges = []
+        for index in range(count):
+            camera = fitting(self.cameras[index * len(self.cameras) // count], *small)
+            frame = self.model.render(camera, channels=("color", "depth", "opacity"))
+            if bool((frame.opacity > 0.5).any()):
+                ranges.append(frame.depth_range())
+        if not ranges:
+            return 0.0, 1.0
+        near, far = (statistics.median(values) for values in zip(*ranges, strict=True))
+        return near, far
+
+
+def _written(
+    columns: Columns, out: Path, names: tuple[str, ...], options: PathOptions, *, fps: float
+) -> RenderedPath:
+    """Write pictures as they come; each view is rendered once, whatever the layout."""
+    started = time.monotonic()
+    targets = _targets(out, names, options.layout)
+    count = 0
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(open_video(path, fps=fps, overwrite=options.overwrite))
+            for path in targets
+        ]
         for pictures in columns:
-            for store, picture in zip(kept, pictures[1:], strict=True):
-                store.append(picture)
-            yield pictures[0]
-
-    count = write_video(first(), targets[0], fps=fps)
-    for store, target in zip(kept, targets[1:], strict=True):
-        write_video(store, target, fps=fps)
-    return count
+            if len(targets) == 1:
+                pictures = [arranged(pictures, options.layout)]
+            for write, picture in zip(writers, pictures, strict=True):
+                write(picture)
+            count += 1
+    return RenderedPath(tuple(targets), count, time.monotonic() - started)

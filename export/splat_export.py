@@ -1,52 +1,40 @@
-"""Gaussians of a run or a file to splat files and to point clouds, in the capture's own frame."""
+"""Gaussians of a run or a file to splat files, in the capture's own frame."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from plyfile import PlyData, PlyElement
-
 from lumigraph.core import GaussianCloud
-from lumigraph.core.errors import DataError, InputError
-from lumigraph.core.harmonics import Y_0
+from lumigraph.core.errors import InputError
 from lumigraph.export.splat_files.arrays import (
     DEFAULT_MAX_GAUSSIANS,
-    SplatArrays,
-    sigmoid,
-    to_bytes,
 )
 from lumigraph.export.splat_files.reading import read_splats
 from lumigraph.export.splat_files.writing import (
     WriteOptions,
     WriteReport,
-    check_target,
+    check_splat_target,
     write_splats,
 )
-from lumigraph.training.files import write_atomic
 
 if TYPE_CHECKING:
     from lumigraph.training import Run
 
 Frame = Literal["capture", "scene"]
-_COLORS = ("red", "green", "blue")
 
 
-@dataclass(frozen=True)
-class PointsReport:
-    """A point cloud that was written."""
+def open_run(source: Any) -> Any:
+    """The run, where a source is one or is its folder; None for files and clouds."""
+    if isinstance(source, GaussianCloud):
+        return None
+    if isinstance(source, (str, Path)):
+        if not Path(source).is_dir():
+            return None
+        from lumigraph.training import Run
 
-    path: Path
-    count: int
-    """Points written."""
-    left_out: int
-    """Gaussians that were too transparent, or not finite."""
-
-    def line(self) -> str:
-        """For people."""
-        return f"{self.path}: {self.count:,} points; {self.left_out:,} Gaussians left out"
+        return Run.open(source)
+    return source
 
 
 def cloud_of(
@@ -71,17 +59,14 @@ def cloud_of(
     """
     if isinstance(source, GaussianCloud):
         return source.to("cpu"), False
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        if not path.is_dir():
-            if frame == "scene":
-                raise InputError(f"{path}: --frame scene is for runs; a file has one frame alone")
-            found = read_splats(path, max_gaussians=max_gaussians)
-            return found.cloud, found.report.antialiased
-        from lumigraph.training import Run
-
-        source = Run.open(path)
-    return _cloud_of_run(source, frame)
+    run = open_run(source)
+    if run is None:
+        assert isinstance(source, (str, Path))
+        if frame == "scene":
+            raise InputError(f"{source}: --frame scene is for runs; a file has one frame alone")
+        found = read_splats(source, max_gaussians=max_gaussians)
+        return found.cloud, found.report.antialiased
+    return _cloud_of_run(run, frame)
 
 
 def _cloud_of_run(run: Any, frame: Frame) -> tuple[GaussianCloud, bool]:
@@ -118,56 +103,6 @@ def splats(
         InputError, DataError: see `cloud_of` and `write_splats`.
     """
     options = options or WriteOptions()
-    check_target(Path(out), overwrite=options.overwrite)
+    check_splat_target(Path(out), overwrite=options.overwrite)
     cloud, antialiased = cloud_of(run, frame=frame, max_gaussians=max_gaussians)
     return write_splats(cloud, out, options=options.noting(antialiased))
-
-
-def points(
-    run: Run | GaussianCloud | str | Path,
-    *,
-    out: str | Path,
-    frame: Frame = "capture",
-    least_opacity: float = 0.1,
-    overwrite: bool = False,
-    max_gaussians: int = DEFAULT_MAX_GAUSSIANS,
-) -> PointsReport:
-    """Write the centres of Gaussians as a colored point cloud.
-
-    Args:
-        run: see `cloud_of`.
-        out: a .ply file: x y z as float, red green blue as uchar.
-        frame: see `cloud_of`.
-        least_opacity: Gaussians below it are left out, 0 to 1.
-        overwrite: replace a file that is there.
-        max_gaussians: see `read_splats`.
-
-    Raises:
-        InputError: the suffix is not .ply, or the file is there.
-        DataError: no Gaussian is as opaque as that; see `cloud_of`, too.
-    """
-    target = Path(out)
-    if target.suffix.lower() != ".ply":
-        raise InputError(f"{target}: unknown suffix {target.suffix!r}; points are written as .ply")
-    check_target(target, overwrite=overwrite)
-    if not 0 <= least_opacity <= 1:
-        raise InputError(f"least_opacity {least_opacity}: expected 0 to 1")
-    arrays = SplatArrays.of(cloud_of(run, frame=frame, max_gaussians=max_gaussians)[0])
-    good = sigmoid(arrays.opacity_logits) >= least_opacity
-    good &= np.isfinite(arrays.means).all(axis=1) & np.isfinite(arrays.harmonics[:, 0]).all(axis=1)
-    if not good.any():
-        raise DataError(
-            f"{target}: not written: none of {len(good):,} Gaussians is as opaque as "
-            f"{least_opacity}; lower --least-opacity"
-        )
-    kept = arrays.rows(good)
-    rows = np.empty(
-        kept.gaussians, dtype=[(a, "<f4") for a in "xyz"] + [(c, "u1") for c in _COLORS]
-    )
-    colors = to_bytes((kept.harmonics[:, 0] * Y_0 + 0.5) * 255.0)
-    for index, (axis, color) in enumerate(zip("xyz", _COLORS, strict=True)):
-        rows[axis] = kept.means[:, index]
-        rows[color] = colors[:, index]
-    element = PlyElement.describe(rows, "vertex")
-    write_atomic(target, lambda path: PlyData([element], byte_order="<").write(str(path)))
-    return PointsReport(target, kept.gaussians, len(good) - kept.gaussians)

@@ -29,6 +29,16 @@ def count_components(surface: Surface) -> int:
     return len(np.unique(_parts(surface))) if len(surface.triangles) else 0
 
 
+def without_cavities(surface: Surface) -> Surface:
+    """A closed surface without the connected parts that face inward: the walls of cavities."""
+    if len(surface.triangles) == 0:
+        return surface
+    part = _parts(surface)
+    first, second, third = (surface.vertices[surface.triangles[:, k]] for k in range(3))
+    volumes = np.einsum("ij,ij->i", first, np.cross(second, third))
+    return surface.rows((np.bincount(part, volumes) > 0)[part])
+
+
 def largest_components(
     surface: Surface, *, most: int | None, least_triangles: int
 ) -> tuple[Surface, int]:
@@ -64,3 +74,15 @@ def decimated(surface: Surface, triangles: int) -> Surface:
     vertices = np.asarray(vertices, np.float64)
     _, nearest = cKDTree(surface.vertices).query(vertices)
     return Surface(vertices, np.asarray(faces, np.int64), surface.colors[nearest])
+
+
+def vertex_normals(surface: Surface) -> NDArray[np.float64]:
+    """(V, 3) unit outward normals, the mean of those of the triangles by area; 0 where none is."""
+    corners = surface.vertices[surface.triangles]
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros_like(surface.vertices)
+    for column in surface.triangles.T:
+        for axis in range(3):
+            normals[:, axis] += np.bincount(column, across[:, axis], minlength=len(normals))
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.where(length > 0, normals / np.maximum(length, 1e-30), 0.0)

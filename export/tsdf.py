@@ -206,7 +206,7 @@ class TsdfVolume:
         pixels, depth = view.camera.project(points, 0)
         size = view.camera.sizes[0].to(pixels.dtype)
         where = pixels * (2 / size) - 1
-        surface, stretch, cosine, weight, known = _sampled(maps, where)
+        surface, stretch, cosine, weight, known = sampled(maps, where)
         ahead = (surface - depth) * stretch
         distance, voxel = ahead * cosine, self.grid.voxel
         # Behind the rim of a thing lies free space: along flat rays doubt must come soon, but not
@@ -219,7 +219,7 @@ class TsdfVolume:
         self.distance_sum.index_add_(0, rows, (weight * truncated).reshape(-1, VOXELS))
         self.weight_sum.index_add_(0, rows, weight.reshape(-1, VOXELS))
         near = (good & (distance.abs() <= NEAR * voxel)).nonzero()[:, 0]
-        shade = _sampled(colors, where[near]).T
+        shade = sampled(colors, where[near]).T
         share = weight[near, None]
         values = torch.cat([shade * share, share], dim=1)
         flat = rows[near // VOXELS] * VOXELS + near % VOXELS
@@ -262,7 +262,7 @@ class TsdfVolume:
         return rows, (x * BLOCK + y) * BLOCK + z, self.keys[rows] == keys
 
 
-def _sampled(maps: Tensor, where: Tensor) -> Tensor:
+def sampled(maps: Tensor, where: Tensor) -> Tensor:
     """(D, M) of pictures (D, H, W) at places (M, 2) in [-1, 1], bilinear, 0 outside."""
     found = torch.nn.functional.grid_sample(
         maps[None], where[None, None], mode="bilinear", padding_mode="zeros", align_corners=False

@@ -62,7 +62,7 @@ def read(path: Path, options: LoadOptions) -> Scene:
     name = next(name for name in MODEL_FOLDERS if has_model(path / name))
     model = read_model(path / name)
     folder = _scene_folder(path, name)
-    image_folder = choose_image_folder(folder, options.image_folder)
+    image_folder = choose_image_folder(folder, options.image_folder, nested=True)
     notes = _other_models(path, name)
     images = sorted(model.images, key=lambda image: image.name)
     source = model.folder / "images"

@@ -21,18 +21,30 @@ FOLDER_NAMES = (
 _NO_PHOTOGRAPH = re.compile(r"_(depth|normal|mask|alpha)(_\d+)?$")
 
 
-def choose_image_folder(folder: Path, wish: str | None) -> Path:
-    """The image folder asked for, else the first of `FOLDER_NAMES` with images, else itself."""
+def choose_image_folder(folder: Path, wish: str | None, *, nested: bool = False) -> Path:
+    """The image folder asked for, else the first of `FOLDER_NAMES` with images, else itself.
+
+    With `nested`, images may lie in folders of the image folder, as those of several cameras do.
+    """
     if wish is not None:
-        if not listed_images(folder / wish):
+        if not _holds_images(folder / wish, nested):
             raise DataError(f"{folder / wish}: no images there; choose another image_folder")
         return folder / wish
-    for name in (*FOLDER_NAMES, "."):
-        if listed_images(folder / name):
-            return folder / name if name != "." else folder
+    for name in FOLDER_NAMES:
+        if _holds_images(folder / name, nested):
+            return folder / name
+    if listed_images(folder):
+        return folder
     raise DataError(
         f"{folder}: no images found; put them into {folder / 'images'} or name image_folder"
     )
+
+
+def _holds_images(folder: Path, nested: bool) -> bool:
+    if listed_images(folder):
+        return True
+    inner = folder.iterdir() if nested and folder.is_dir() else ()
+    return any(listed_images(path) for path in inner)
 
 
 def listed_images(folder: Path, *, natural: bool = False) -> list[Path]:

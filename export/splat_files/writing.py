@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from lumigraph.core import GaussianCloud
-from lumigraph.core.errors import ConfigError, DataError, InputError
+from lumigraph.core.errors import ConfigError, DataError
 from lumigraph.core.gaussian_cloud import MAXIMUM_DEGREE
 from lumigraph.export.splat_files import gaussian_ply, plain_splat, spz, spz_packing
 from lumigraph.export.splat_files.arrays import Loaded, SplatArrays, repaired
 from lumigraph.export.splat_files.loss import Loss, measure
 from lumigraph.export.splat_files.ply_header import read_header
+from lumigraph.export.target_file import check_target
 from lumigraph.training.files import write_atomic
 
-_NAMES = {".ply": "PLY", ".splat": "splat", ".spz": "SPZ"}
+_SUFFIXES = (".ply", ".splat", ".spz")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def write_splats(
     """
     options = options or WriteOptions()
     target = Path(path)
-    check_target(target, overwrite=options.overwrite)
+    check_splat_target(target, overwrite=options.overwrite)
     suffix = target.suffix.lower()
     given, good, _ = repaired(SplatArrays.of(cloud))
     if not good.any():
@@ -129,19 +130,9 @@ def write_splats(
     )
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a target before work is spent on it.
-
-    Raises:
-        InputError: an unknown suffix, a folder, or a file that may not be replaced.
-    """
-    if path.suffix.lower() not in _NAMES:
-        known = ", ".join(_NAMES)
-        raise InputError(f"{path}: unknown suffix {path.suffix!r}; the target must end in {known}")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file in it")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; replace it with --overwrite, or name another")
+def check_splat_target(path: Path, *, overwrite: bool) -> None:
+    """Refuse a target before work is spent on it; see `check_target`."""
+    check_target(path, _SUFFIXES, what="the target", overwrite=overwrite)
 
 
 @dataclass

@@ -65,7 +65,7 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
 def _convert_gaussians(arguments: Arguments, out: Path, terminal: Terminal) -> dict[str, Any]:
     """Read, write, and say what was found and what was lost."""
     from lumigraph import export
-    from lumigraph.export.splat_files.writing import check_target
+    from lumigraph.export.splat_files.writing import check_splat_target
 
     options = export.WriteOptions(
         degree=arguments.degree,
@@ -73,7 +73,7 @@ def _convert_gaussians(arguments: Arguments, out: Path, terminal: Terminal) -> d
         harmonics_bits=arguments.harmonics_bits,
         overwrite=arguments.overwrite,
     )
-    check_target(out, overwrite=arguments.overwrite)
+    check_splat_target(out, overwrite=arguments.overwrite)
     found = export.read_splats(arguments.source, max_gaussians=arguments.max_gaussians)
     terminal.say(escaped(found.report.line()))
     options = options.noting(found.report.antialiased)

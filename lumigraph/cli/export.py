@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import tyro
 
-from .parsing import UsageError
+from .parsing import UsageError, option_name
 from .terminal import Terminal, escaped
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write the Gaussians of a run, or of a file of Gaussians, for other programs; or the surface
-    of a run, which needs more packages (pip install 'lumigraph[mesh]'); or a page to look at.
+    """Write what a run has learnt for other programs, or as a page to look at. Meshes need more
+    packages (pip install 'lumigraph[mesh]').
     """
 
-    subject: tyro.conf.Positional[Literal["splats", "points", "mesh", "page"]]
+    subject: tyro.conf.Positional[Literal["splats", "points", "mesh", "cameras", "page"]]
     """splats: a file of Gaussians (.ply, .splat, .spz); points: a colored point cloud (.ply);
-    mesh: colored triangles (.ply, .obj, .glb); page: a web page that works offline (.html)."""
+    mesh: colored or textured triangles (.ply, .obj, .glb); cameras: their poses (.json, or a folder
+    for a COLMAP model); page: a web page that works offline (.html)."""
     run: tyro.conf.Positional[Path]
-    """Run folder; for splats, points and page also a file of Gaussians."""
+    """Run folder; for splats, points and page also a file of Gaussians, for cameras also data."""
     out: Path
-    """File to write."""
+    """File to write; for cameras a .json file or a folder."""
     frame: Literal["capture", "scene"] = "capture"
     """capture: the frame and unit of the data; scene: that of training."""
     degree: int | None = None
@@ -35,7 +36,11 @@ class Arguments:
     harmonics_bits: int | None = None
     """Bits of the harmonics in .spz, 1 to 8; by default 5 of degree 1 and 4 above."""
     least_opacity: float = 0.1
-    """Gaussians below it are no points, 0 to 1."""
+    """points: Gaussians below it are left out, 0 to 1."""
+    max_points: int = 1_000_000
+    """points: of a run without Gaussians, at most."""
+    copy_images: bool = False
+    """cameras: copy the pictures beside them; pictures without files are written in any case."""
     max_gaussians: int = 20_000_000
     """Refuse files that say they hold more; page: keep so many, those that matter most."""
     voxel: float | None = None
@@ -44,10 +49,20 @@ class Arguments:
     """mesh: voxels along the side of the scene's bounds, instead of --voxel."""
     truncation: float = 4.0
     """mesh: distance from the surface up to which depths count, in voxels, 2 to 8."""
-    depth: Literal["median", "expected"] = "median"
-    """mesh: depth where half of the light is gone, or the mean depth."""
+    from_: Annotated[Literal["fusion", "density"] | None, tyro.conf.arg(name="from")] = None
+    """mesh: from rendered depths, or from the density of a volume; by default from density where
+    there is one."""
+    level: float = 20.0
+    """mesh: density at the surface, per side of the scene's bounds; for --from density."""
+    depth: Literal["median", "expected"] | None = None
+    """mesh: depth where half of the light is gone, or the mean depth; by default median where the
+    method has it."""
+    texture: int | None = None
+    """mesh: longer side of a texture in pixels, e.g. 2048; by default colors of vertices."""
+    texture_colors: Literal["photographs", "renderings"] = "photographs"
+    """mesh: what the texture shows."""
     views: int = 200
-    """mesh: training cameras used at most."""
+    """mesh, points: training cameras used at most."""
     orbit: int = 0
     """mesh: further cameras on an orbit."""
     reach: float = 1.0
@@ -61,7 +76,7 @@ class Arguments:
     memory_budget_gib: float | None = None
     """mesh: memory that the voxels may take; by default four fifths of what is free."""
     device: Literal["auto", "cpu", "cuda"] | None = None
-    """mesh, page: where to render; by default as in training."""
+    """mesh, points, page: where to render; by default as in training."""
     title: str | None = None
     """page: shown in it; by default the name of the scene or the file."""
     background: str | None = None
@@ -91,10 +106,24 @@ class Arguments:
 def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     """Write and say what was written and lost."""
     _check_options(arguments)
-    return _SUBJECTS[arguments.subject](arguments, terminal)
+    report = SUBJECTS[arguments.subject].write(arguments, terminal)
+    terminal.say(escaped(report.line()))
+    return {"run": str(arguments.run), **report.to_dict()}
 
 
-def _splats(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
+class Report(Protocol):
+    """What was written."""
+
+    def line(self) -> str:
+        """For people."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """For machines."""
+        ...
+
+
+def _splats(arguments: Arguments, terminal: Terminal) -> Report:
     from lumigraph import export
 
     options = export.WriteOptions(
@@ -103,65 +132,60 @@ def _splats(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
         harmonics_bits=arguments.harmonics_bits,
         overwrite=arguments.overwrite,
     )
-    report = export.splats(
+    return export.splats(
         arguments.run,
         out=arguments.out,
         frame=arguments.frame,
         options=options,
         max_gaussians=arguments.max_gaussians,
     )
-    terminal.say(escaped(report.line()))
-    return {"run": str(arguments.run), **report.to_dict()}
 
 
-def _points(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
+def _points(arguments: Arguments, terminal: Terminal) -> Report:
     from lumigraph import export
 
-    report = export.points(
-        arguments.run,
-        out=arguments.out,
-        frame=arguments.frame,
-        least_opacity=arguments.least_opacity,
-        overwrite=arguments.overwrite,
-        max_gaussians=arguments.max_gaussians,
-    )
-    terminal.say(escaped(report.line()))
-    return {
-        "run": str(arguments.run),
-        "out": str(report.path),
-        "points": report.count,
-        "left_out": report.left_out,
-    }
-
-
-def _mesh(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
-    from lumigraph import export, training
-
-    shared = {field.name for field in fields(export.MeshOptions)}
-    options = export.MeshOptions(**{name: getattr(arguments, name) for name in shared})
-    opened = training.Run.open(arguments.run)
-    with terminal.frames("fusing") as progress:
-        report = export.mesh(
-            opened,
+    shared = [field.name for field in fields(export.PointsOptions)]
+    options = export.PointsOptions(**{name: getattr(arguments, name) for name in shared})
+    with terminal.frames("looking") as progress:
+        return export.points(
+            arguments.run,
             out=arguments.out,
             frame=arguments.frame,
             device=arguments.device,
             options=options,
             on_view=progress,
         )
+
+
+def _mesh(arguments: Arguments, terminal: Terminal) -> Report:
+    from lumigraph import export, training
+
+    shared = {field.name for field in fields(export.MeshOptions)} - {"source"}
+    options = export.MeshOptions(
+        source=arguments.from_, **{name: getattr(arguments, name) for name in shared}
+    )
+    opened = training.Run.open(arguments.run)
+    with terminal.stages("mesh") as progress:
+        report = export.mesh(
+            opened,
+            out=arguments.out,
+            frame=arguments.frame,
+            device=arguments.device,
+            options=options,
+            on_progress=progress,
+        )
     opened.add_timing("mesh", report.seconds)
-    terminal.say(escaped(report.line()))
-    return {"run": str(arguments.run), **report.to_dict()}
+    return report
 
 
-def _page(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
+def _page(arguments: Arguments, terminal: Terminal) -> Report:
     from lumigraph import export
 
     shared = {field.name for field in fields(export.PageOptions)}
     given = {name: getattr(arguments, name) for name in shared}
     options = export.PageOptions(**{**given, "degree": arguments.degree or 0})
     with terminal.frames("pictures") as progress:
-        report = export.page(
+        return export.page(
             arguments.run,
             out=arguments.out,
             options=options,
@@ -169,42 +193,65 @@ def _page(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
             on_note=lambda note: terminal.say(escaped(note)),
             on_picture=progress,
         )
-    terminal.say(escaped(report.line()))
-    return {"run": str(arguments.run), **report.to_dict()}
 
 
-_SUBJECTS: dict[str, Callable[[Arguments, Terminal], dict[str, Any]]] = {
-    "splats": _splats,
-    "points": _points,
-    "mesh": _mesh,
-    "page": _page,
-}
-"""Subject -> what writes it; the names stand in `Arguments.subject` as well."""
+def _cameras(arguments: Arguments, terminal: Terminal) -> Report:
+    from lumigraph import export
 
-_FOR_ALL = ("subject", "run", "out", "frame", "overwrite", "json")
-_GAUSSIANS = ("max_gaussians",)
-_OPTIONS = {
-    "splats": (*_FOR_ALL, *_GAUSSIANS, "degree", "spz_version", "harmonics_bits"),
-    "points": (*_FOR_ALL, *_GAUSSIANS, "least_opacity"),
-    "mesh": (
-        *_FOR_ALL, "voxel", "resolution", "truncation", "depth", "views", "orbit", "reach",
-        "components", "least_triangles", "triangles", "memory_budget_gib", "device",
+    with terminal.frames("pictures") as progress:
+        return export.cameras(
+            str(arguments.run),
+            out=arguments.out,
+            frame=arguments.frame,
+            copy_images=arguments.copy_images,
+            overwrite=arguments.overwrite,
+            on_image=progress,
+        )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What can be written."""
+
+    write: Callable[[Arguments, Terminal], Report]
+    options: tuple[str, ...]
+    """Fields of `Arguments` that it heeds besides those for all."""
+
+
+_FOR_ALL = ("subject", "run", "out", "overwrite", "json")
+SUBJECTS = {
+    "splats": Subject(
+        _splats, ("frame", "max_gaussians", "degree", "spz_version", "harmonics_bits")
     ),
-    "page": (
-        "subject", "run", "out", "overwrite", "json", *_GAUSSIANS, "degree", "device", "title",
-        "background", "up", "cameras", "azimuths", "elevations", "picture_size",
-        "picture_quality", "picture_format", "page_limit_mib",
+    "points": Subject(
+        _points, ("frame", "max_gaussians", "least_opacity", "views", "max_points", "device")
+    ),
+    "mesh": Subject(
+        _mesh,
+        (
+            "frame", "voxel", "resolution", "truncation", "from_", "level", "depth", "views",
+            "orbit", "reach", "texture", "texture_colors", "components", "least_triangles",
+            "triangles", "memory_budget_gib", "device",
+        ),
+    ),
+    "cameras": Subject(_cameras, ("frame", "copy_images")),
+    "page": Subject(
+        _page,
+        (
+            "max_gaussians", "degree", "device", "title", "background", "up", "cameras", "azimuths",
+            "elevations", "picture_size", "picture_quality", "picture_format", "page_limit_mib",
+        ),
     ),
 }  # fmt: skip
-"""Subject -> the options that it takes."""
+"""By name; the names stand in `Arguments.subject` as well."""
 
 
 def _check_options(arguments: Arguments) -> None:
     """Refuse options that the subject would not heed."""
+    heeded = (*_FOR_ALL, *SUBJECTS[arguments.subject].options)
     for field in fields(arguments):
-        if field.name in _OPTIONS[arguments.subject]:
+        if field.name in heeded or getattr(arguments, field.name) == field.default:
             continue
-        if getattr(arguments, field.name) != field.default:
-            homes = [subject for subject, names in _OPTIONS.items() if field.name in names]
-            option = "--" + field.name.replace("_", "-")
-            raise UsageError(f"{option} is for {' and '.join(homes)}, not for {arguments.subject}")
+        homes = [name for name, subject in SUBJECTS.items() if field.name in subject.options]
+        option = option_name(field.name)
+        raise UsageError(f"{option} is for {' and '.join(homes)}, not for {arguments.subject}")

@@ -73,7 +73,16 @@ def _option_names(kind: type) -> list[str]:
     hints = typing.get_type_hints(kind, include_extras=True)
     fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(kind)
     named = [f.name for f in fields if "Positional" not in repr(hints[f.name])]
-    return ["--help", *("--" + name.replace("_", "-") for name in named)]
+    return ["--help", *map(option_name, named)]
+
+
+def option_name(field: str) -> str:
+    """How a field of `Arguments` is spelled; `from_` stands for a word that Python keeps.
+
+    >>> option_name("image_scale"), option_name("from_")
+    ('--image-scale', '--from')
+    """
+    return "--" + field.rstrip("_").replace("_", "-")
 
 
 def _one_line(box: str) -> str:

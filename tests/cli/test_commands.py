@@ -199,12 +199,19 @@ def test_render(fake, capsys, json_of, tmp_path):
     ("words", "text"),
     [
         ("--channels rgb,heat", "'heat'"),
-        ("--path circle", "orbit, spiral"),
+        ("--path circle", "orbit, turntable, spiral"),
         ("--path missing.json", "missing.json"),
         ("--frames 0", "frames"),
         ("--width 0", "width"),
         ("--fps 0", "fps"),
-        ("--out v.gif", ".mp4"),
+        ("--out v.avi", "use .mp4, .webm, .gif"),
+        ("--out v.gif --fps 60", "50 frames a second of .gif"),
+        ("--elevation 30", "--elevation is for --path turntable"),
+        ("--path turntable --elevation 90", "between -90 and 90"),
+        ("--compare test --frames 3", "--frames is for camera paths"),
+        ("--compare evening", "available: train, test"),
+        ("--background white", "is for files of Gaussians"),
+        ("--separate --layout mosaic", "contradict"),
     ],
 )
 def test_render_refuses(fake, capsys, words, text):
@@ -236,6 +243,16 @@ def test_render_refuses_a_path_that_leads_nowhere(fake, capsys, tmp_path, second
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not list(tmp_path.glob("own*.mp4*"))
+
+
+def test_render_beside_photographs(fake, capsys, json_of, tmp_path):
+    main(["train", "x"])
+    capsys.readouterr()
+    assert main(["render", "runs/x", "--compare", "test", "--layout", "mosaic", "--json"]) == 0
+    result = json_of(capsys.readouterr().out)
+    assert result["out"] == ["runs/x/renders/compare-test.mp4"] and result["compare"] == "test"
+    shown = imageio.imread(result["out"][0], plugin="FFMPEG")
+    assert shown.shape == (2, 12, 32, 3) and shown[:, :, :14].max() < 8 < shown[:, :, 18:].min()
 
 
 def test_demo(fake, capsys, json_of, tmp_path):

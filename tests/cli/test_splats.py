@@ -46,7 +46,10 @@ def test_convert_as_json(ply, capsys, json_of):
         (["convert", "none.spz", "b.ply"], "none.spz: no such file"),
         (["convert", "a.ply", "b.spz", "--max-gaussians", "39"], "allow them with --max-gaussians"),
         (["convert", "a.ply", "b.ply", "--degree", "5"], "degree 5: expected 0 to 3"),
-        (["export", "cloud", "a.ply", "--out", "b.ply"], "use one of splats, points, mesh"),
+        (
+            ["export", "cloud", "a.ply", "--out", "b.ply"],
+            "use one of splats, points, mesh",
+        ),
         (["export", "mesh", "a.ply", "--out", "b.ply"], "a.ply: no such run folder"),
         (["export", "splats", "a.ply", "--out", "b.ply", "--voxel", "1"], "--voxel is for mesh,"),
         (["export", "points", "a.ply", "--out", "b.spz"], "points are written as .ply"),

@@ -263,3 +263,31 @@ def test_wishes_that_cannot_be_met() -> None:
         CameraPath.orbit(ring_scene(), seconds=0)
     with pytest.raises(InputError, match="views must be at least 2"):
         CameraPath.interpolate(ring_scene(), views=1)
+
+
+def test_turntable_goes_all_around_at_its_elevation():
+    scene = ring_scene(arc=math.pi)
+    path = CameraPath.turntable(scene, elevation=30.0, up=(0.0, 0.0, 1.0))
+    assert path.loop
+    positions = path.cameras(8, 8, frames=12).positions - scene.center
+    radius = positions.norm(dim=1)
+    torch.testing.assert_close(radius, radius[:1].expand(12), rtol=1e-3, atol=0)
+    torch.testing.assert_close(positions[:, 2] / radius, torch.full((12,), 0.5), rtol=1e-3, atol=0)
+    assert positions.mean(dim=0)[:2].abs().max() < 1e-3 * radius[0]
+    far = (scene.cameras.positions - scene.center).norm(dim=1).median()
+    assert float(radius[0]) == pytest.approx(float(far), rel=1e-3)
+    low = CameraPath.turntable(ring_scene(), elevation=-5.0).keyframes[0].camera_to_world[2, 3]
+    assert low < 0  # what is up in the images is up
+
+
+def test_turntable_without_cameras_and_with_another_up():
+    scene = ring_scene()
+    empty = dataclasses.replace(scene, cameras=scene.cameras[:0], splits={})
+    cameras = CameraPath.turntable(empty, elevation=-10.0, up=(0.0, -2.0, 0.0)).cameras(8, 8, 6)
+    offsets = cameras.positions - empty.center
+    slope = offsets[:, 1] / offsets.norm(dim=1)
+    torch.testing.assert_close(slope, torch.full((6,), 0.17365), atol=1e-3, rtol=0)
+    assert (cameras.camera_to_world[:, 1, 1] > 0.9).all()  # y of the image is y of the scene
+    for bad in ({"elevation": 90.0}, {"elevation": math.nan}, {"up": (0.0, 0.0, 0.0)}):
+        with pytest.raises(InputError, match="elevation|up"):
+            CameraPath.turntable(empty, **bad)

@@ -19,7 +19,7 @@ from lumigraph.core import MemoryImages, Scene, Similarity, cube
 from lumigraph.core.color import srgb_to_linear
 from lumigraph.core.errors import ConfigError, DataError, InputError, MissingExtraError
 from lumigraph.core.transforms import rotation_exp
-from lumigraph.export import MeshOptions, mesh_export
+from lumigraph.export import MeshOptions, depth_fusion
 from lumigraph.export.isosurface import Surface
 from lumigraph.export.mesh_files import write_mesh
 from lumigraph.export.surface_cleaning import count_components, decimated, largest_components
@@ -156,14 +156,14 @@ def test_simplified_meshes_keep_place_and_color(run, tmp_path):
 
 def test_views_are_chosen_evenly_and_an_orbit_joins(run):
     positions = run.scene().cameras.positions[run.scene().split("train")]
-    few = mesh_export.fusion_cameras(run.scene(), MeshOptions(views=3))
+    few = depth_fusion.fusion_cameras(run.scene(), MeshOptions(views=3))
     assert torch.equal(few.positions, positions[[0, 18, 37]])
-    more = mesh_export.fusion_cameras(run.scene(), MeshOptions(views=500, orbit=7))
+    more = depth_fusion.fusion_cameras(run.scene(), MeshOptions(views=500, orbit=7))
     assert len(more) == 45 and torch.equal(more.positions[:38], positions)
 
 
 def test_voxels_are_as_large_as_pixels_unless_told(run):
-    grid = mesh_export.voxel_grid(
+    grid = depth_fusion.voxel_grid(
         run.scene(), MeshOptions(reach=2.0), scale=4.0, device=torch.device("cpu")
     )
     # 3 units away, with a focal length of 70 pixels; at least 64 in 2.5 units
@@ -177,9 +177,9 @@ def test_progress_is_told(run, tmp_path):
         run,
         out=tmp_path / "a.ply",
         options=MeshOptions(views=4, **COARSE),
-        on_view=lambda *place: seen.append(place),
+        on_progress=lambda *place: seen.append(place),
     )
-    assert seen == [(index, 8) for index in range(1, 9)]
+    assert seen == [("fusing", index, 8) for index in range(1, 9)]
 
 
 @pytest.mark.parametrize(
@@ -232,6 +232,11 @@ def test_a_failed_write_leaves_the_earlier_file(run, tmp_path, monkeypatch):
         ({"truncation": 1.0}, "truncation = 1.0: expected 2 to 8"),
         ({"views": 0}, "views = 0"),
         ({"depth": "mode"}, "expected median or expected"),
+        ({"source": "cloud"}, "source = 'cloud': expected fusion or density"),
+        ({"source": "density", "depth": "median"}, "depth is for a fusion"),
+        ({"source": "density", "orbit": 3}, "orbit is for a fusion"),
+        ({"level": 0.0}, "level = 0.0"),
+        ({"texture": 32}, "texture = 32: expected 64 to 16384"),
         ({"components": 0}, "components = 0"),
         ({"reach": -1.0}, "reach = -1.0"),
         ({"memory_budget_gib": -1.0}, "memory_budget_gib"),

@@ -117,7 +117,7 @@ def test_first_look_is_small(scene, tmp_path):
 def test_separate_files_render_each_view_once(scene, tmp_path, suffix):
     model = Gradient()
     cameras = CameraPath.orbit(scene).cameras(20, 10, 3)
-    options = PathOptions(channels=("rgb", "opacity"), separate=True)
+    options = PathOptions(channels=("rgb", "opacity"), layout="separate")
     rendered = render_cameras(model, cameras, tmp_path / f"out{suffix}", options=options)
     assert len(model.calls) == 3
     names = [str(path.relative_to(tmp_path)) for path in rendered.paths]
@@ -141,7 +141,7 @@ def test_frames_follow_from_rate_and_duration(scene, tmp_path):
     assert rendered.frames == 12
 
 
-@pytest.mark.parametrize("name", ["orbit", "spiral", "captured", "interpolate"])
+@pytest.mark.parametrize("name", ["orbit", "turntable", "spiral", "captured", "interpolate"])
 def test_paths_by_name(scene, tmp_path, name):
     rendered = video(FakeRun(scene), path=name, out=tmp_path / "frames", size=(8, 6), frames=3)
     assert rendered.frames == 3
@@ -155,7 +155,7 @@ def test_path_from_a_file(scene, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("circle", "orbit, spiral"), ("missing.json", "missing.json")],
+    [("circle", "orbit, turntable, spiral"), ("missing.json", "missing.json")],
 )
 def test_unknown_paths(scene, name, message):
     with pytest.raises(InputError, match=message):

@@ -13,6 +13,7 @@ from lumigraph import export
 from lumigraph.core import DataError, GaussianCloud, InputError, Similarity
 from lumigraph.core.transforms import rotation_exp
 from lumigraph.datasets.formats.ply import read_points
+from lumigraph.export import PointsOptions
 
 MOVE = Similarity(0.25, rotation_exp(torch.tensor([0.3, -0.8, 0.5])), torch.tensor([1.0, 2, 3]))
 
@@ -65,7 +66,7 @@ def test_other_methods_have_no_gaussians(tmp_path, random_cloud):
 
 def test_points_have_places_and_colors(tmp_path, random_cloud):
     cloud = random_cloud()
-    report = export.points(cloud, out=tmp_path / "a.ply", least_opacity=0.5)
+    report = export.points(cloud, out=tmp_path / "a.ply", options=PointsOptions(least_opacity=0.5))
     opaque = cloud.opacity_logits.sigmoid() >= 0.5
     positions, colors = read_points(tmp_path / "a.ply")
     assert report.count == int(opaque.sum()) == len(positions)
@@ -74,7 +75,9 @@ def test_points_have_places_and_colors(tmp_path, random_cloud):
     y_0 = 0.5 / math.sqrt(math.pi)
     shown = (0.5 + y_0 * cloud.harmonics[opaque, 0]).clamp(0, 1) * 255
     np.testing.assert_allclose(colors, shown.numpy(), atol=0.51)
-    everything = export.points(FakeRun(cloud), out=tmp_path / "b.ply", least_opacity=0.0)
+    everything = export.points(
+        FakeRun(cloud), out=tmp_path / "b.ply", options=PointsOptions(least_opacity=0.0)
+    )
     assert everything.count == 500
 
 
@@ -83,10 +86,10 @@ def test_points_that_are_refused(tmp_path, random_cloud):
     with pytest.raises(InputError, match=r"points are written as \.ply"):
         export.points(cloud, out=tmp_path / "a.spz")
     with pytest.raises(InputError, match="least_opacity 2: expected 0 to 1"):
-        export.points(cloud, out=tmp_path / "a.ply", least_opacity=2)
+        export.points(cloud, out=tmp_path / "a.ply", options=PointsOptions(least_opacity=2))
     faint = GaussianCloud(*cloud.tensors()[:3], cloud.opacity_logits - 30, cloud.harmonics)
     with pytest.raises(DataError, match="none of 5 Gaussians is as opaque as 0.1; lower"):
         export.points(faint, out=tmp_path / "a.ply")
-    export.points(cloud, out=tmp_path / "a.ply", least_opacity=0)
+    export.points(cloud, out=tmp_path / "a.ply", options=PointsOptions(least_opacity=0))
     with pytest.raises(InputError, match="exists already"):
-        export.points(cloud, out=tmp_path / "a.ply", least_opacity=0)
+        export.points(cloud, out=tmp_path / "a.ply", options=PointsOptions(least_opacity=0))

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import shutil
 import stat
+import subprocess
 
 import imageio.v3 as imageio
 import numpy as np
@@ -10,8 +12,8 @@ import pytest
 import torch
 
 from lumigraph.core.errors import InputError
-from lumigraph.export import video_writer
-from lumigraph.export.video_writer import check_output, to_bytes, write_video
+from lumigraph.export import video_encoders
+from lumigraph.export.video_writer import check_output, open_video, to_bytes, write_video
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
@@ -109,8 +111,8 @@ def test_bad_rate(tmp_path, fps):
 
 
 def test_targets_that_cannot_be_written(tmp_path):
-    with pytest.raises(InputError, match=r"use \.mp4"):
-        check_output(tmp_path / "v.gif", overwrite=True)
+    with pytest.raises(InputError, match=r"use \.mp4, \.webm, \.gif, or a folder"):
+        check_output(tmp_path / "v.avi", overwrite=True)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="holds other files"):
@@ -174,4 +176,63 @@ def test_an_error_of_the_renderer_stops_ffmpeg(tmp_path):
     with pytest.raises(RuntimeError, match="renderer broke"):
         write_video(frames(), tmp_path / "v.mp4")
     assert list(tmp_path.iterdir()) == []
-    assert video_writer.QUALITY <= 23
+    assert video_encoders.QUALITY <= 23
+
+
+def test_webm_round_trip(tmp_path):
+    frames = moving_square(8)
+    assert write_video(frames, tmp_path / "v.webm", fps=20) == 8
+    back = read_frames(tmp_path / "v.webm").astype(np.float32) / 255
+    assert back.shape == (8, 48, 64, 3) and np.abs(back - np.stack(frames)).mean() < 0.015
+    metadata = imageio.immeta(tmp_path / "v.webm", plugin="FFMPEG")
+    assert metadata["fps"] == 20 and metadata["codec"].startswith("vp9")
+
+
+def test_gif_keeps_size_rate_and_few_colors_exactly(tmp_path):
+    frames = [to_bytes(frame) for frame in moving_square(5, width=63, height=47)]
+    assert write_video(frames, tmp_path / "v.gif", fps=25) == 5
+    back = imageio.imread(tmp_path / "v.gif")
+    assert back.shape == (5, 47, 63, 3)
+    assert np.abs(back.astype(int) - np.stack(frames)).max() <= 2
+    metadata = imageio.immeta(tmp_path / "v.gif")
+    assert metadata["duration"] == 40 and metadata["loop"] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["v.gif"]
+
+
+def test_gif_is_not_faster_than_players(tmp_path):
+    with pytest.raises(InputError, match=r"between 0.1 and 50 frames a second of .gif; set --fps"):
+        write_video(moving_square(1), tmp_path / "v.gif", fps=60)
+
+
+def test_an_open_video_appears_when_the_block_ends_well(tmp_path):
+    with open_video(tmp_path / "v.mp4") as write:
+        for frame in moving_square(2):
+            write(frame)
+        assert not (tmp_path / "v.mp4").exists()
+    assert len(read_frames(tmp_path / "v.mp4")) == 2
+    with pytest.raises(KeyError), open_video(tmp_path / "v.mp4") as write:
+        write(moving_square(1)[0])
+        raise KeyError
+    assert len(read_frames(tmp_path / "v.mp4")) == 2
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 KiB, where the system lets one be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.webm", "v.gif", "folder"])
+def test_a_disk_that_is_really_full(small_disk, name):
+    noise = np.random.default_rng(0)
+    frames = (noise.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(40))
+    with pytest.raises(InputError, match="disk is full|No space left"):
+        write_video(frames, small_disk / name)
+    assert list(small_disk.iterdir()) == []

@@ -146,3 +146,26 @@ def test_measured_figures_are_those_of_the_result_file():
 def test_pictures_of_the_manual_are_small():
     for picture in (ROOT / "docs" / "images").iterdir():
         assert picture.stat().st_size < 300 * 1024, name_of(picture)
+
+
+def test_the_table_of_meshes_is_that_of_its_result_file():
+    text = (ROOT / "docs" / "meshes.md").read_text()
+    file = re.search(r"\[result file\]\(\.\./(\S+-mesh\.json)\)", text)
+    number = r"([-+]?[\d.]+)"
+    shown = re.findall(
+        rf"^\| (\w+), \w+ {number} \| {number} \| {number} \| {number} \| {number} % \|", text, re.M
+    )
+    assert file and shown
+    measured = {
+        (
+            row["source"],
+            f"{row.get('level') or row['truncation']:g}",
+            f"{row['accuracy_mean'] * 1e3:.1f}",
+            f"{row['signed_mean'] * 1e3:+.1f}",
+            f"{row['completeness_mean'] * 1e3:.1f}",
+            f"{row['farther_than_0.02'] * 100:.1f}",
+        )
+        for row in json.loads((ROOT / file[1]).read_text())["rows"]
+        if row["method"] == "nerf"
+    }
+    assert set(shown) == measured
