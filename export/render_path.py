@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from lumigraph.core import Cameras, GaussianCloud, InputError, Scene
 from lumigraph.core.camera_path import CameraPath
+from lumigraph.core.transforms import AxisName, axis_of
 from lumigraph.export.frame_layout import LAYOUTS, Layout, Picture, arranged, centered, fitting
 from lumigraph.export.render_source import Renders, Source, open_source
+from lumigraph.export.splat_files import FILE_UP
 from lumigraph.export.video_writer import check_fps, check_output, open_video, to_bytes
 
 CHANNELS = ("rgb", "depth", "normal", "opacity")
@@ -36,7 +37,6 @@ _LOOK_PIXELS = 96
 
 Size = tuple[int | None, int | None]
 Progress = Callable[[int, int], None]
-Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
 Columns = Iterator[list[Picture]]
 
 
@@ -55,9 +55,9 @@ class PathOptions:
     """Replace what stands at the target."""
     elevation: float = 20.0
     """Of a turntable, degrees above the horizon, between -90 and 90."""
-    up: Axis | None = None
+    up: AxisName | None = None
     """What points up on a turntable, in the scene frame; None takes what is up in the images of the
-    capture, and z where there is no capture."""
+    capture, and -y where there is no capture, as most files of Gaussians have it."""
 
     def __post_init__(self) -> None:
         known = ", ".join(CHANNELS)
@@ -96,7 +96,8 @@ def camera_path(
     """
     options = options or PathOptions()
     if str(name) == "turntable":
-        up = None if options.up is None else _axis(options.up)
+        named = options.up or (None if len(scene.cameras) else FILE_UP)
+        up = None if named is None else axis_of(named)
         return CameraPath.turntable(scene, elevation=options.elevation, up=up)
     if str(name) in PATHS:
         if len(scene.cameras) == 0:
@@ -216,11 +217,6 @@ def comparison(
         for index, pictures in zip(indices, shots.columns(on_frame), strict=True)
     )
     return _written(columns, Path(out), names, options, fps=options.fps or COMPARISON_FPS)
-
-
-def _axis(name: Axis) -> list[float]:
-    sign = -1.0 if name.startswith("-") else 1.0
-    return [sign * (name[-1] == axis) for axis in "xyz"]
 
 
 def _size(cameras: Cameras, width: int | None, height: int | None) -> tuple[int, int]:

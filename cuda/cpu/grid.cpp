@@ -10,11 +10,8 @@
 #include <algorithm>
 #include <cstring>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 #include "grid_block.h"
+#include "large_pages.h"
 
 namespace {
 
@@ -84,23 +81,12 @@ inline Group level_group(const GridLevel* levels, const Shape& shape, int first)
   return {first, end};
 }
 
-// A fresh array of 50 MB costs thousands of page faults, and scattered sums in it as many misses of
-// the address translation: ask for large pages where the system gives them on demand.
-inline void ask_for_large_pages(void* memory, size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t PAGE = 2 << 20;
-  const uintptr_t first = ((uintptr_t)memory + PAGE - 1) / PAGE * PAGE;
-  const uintptr_t end = ((uintptr_t)memory + bytes) / PAGE * PAGE;
-  if (first < end) madvise((void*)first, end - first, MADV_HUGEPAGE);  // a wish: may fail
-#endif
-}
-
 template <int D, int F>
 struct Forward {
   static void run(const float* x, const float* direction, const float* table,
                   const GridLevel* levels, float* features, const Shape& shape) {
     const int64_t stride = (int64_t)shape.levels * F;
-    ask_for_large_pages(features, sizeof(float) * stride * shape.points);
+    lg::ask_for_large_pages(features, sizeof(float) * stride * shape.points);
 #pragma omp parallel
     for (Group group{0, 0}; group.end < shape.levels;) {
       group = level_group(levels, shape, group.end);
@@ -125,7 +111,7 @@ struct BackwardTable {
     const int64_t stride = (int64_t)shape.levels * F;
     const GridLevel& last = levels[shape.levels - 1];
     const size_t entries_total = (size_t)last.offset + last.size;
-    ask_for_large_pages(table_gradient, sizeof(float) * F * entries_total);
+    lg::ask_for_large_pages(table_gradient, sizeof(float) * F * entries_total);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int l = shape.levels - 1; l >= 0; --l) {  // large levels first
       const GridLevel level = levels[l];

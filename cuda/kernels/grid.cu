@@ -9,17 +9,11 @@
 // LG_TANGENT 1 puts the rate of the corner weights along `direction` (points, D) in place of the
 // weights: the forward pass then gives the derivative of the features along it, and the table pass
 // the gradient that the position gradient sends to the table.
-#ifndef LG_DIMENSIONS
-#define LG_DIMENSIONS 3
-#endif
 #ifndef LG_LEVELS
 #define LG_LEVELS 16
 #endif
 #ifndef LG_PER_THREAD
 #define LG_PER_THREAD 4
-#endif
-#ifndef LG_SMOOTH
-#define LG_SMOOTH 0
 #endif
 #ifndef LG_TANGENT
 #define LG_TANGENT 0
@@ -27,10 +21,8 @@
 #ifndef LG_PASS
 #define LG_PASS 0
 #endif
-#include "grid_entry.h"
+#include "grid_cell.h"
 
-constexpr int D = LG_DIMENSIONS;
-constexpr int CORNERS = 1 << D;
 constexpr int BLOCK = 128;
 constexpr int GROUPS = LG_LEVELS / LG_PER_THREAD;
 constexpr int GROUP_BYTES = LG_PER_THREAD * ENTRY_BYTES;
@@ -40,20 +32,6 @@ static_assert(LG_LEVELS % LG_PER_THREAD == 0, "groups of levels must be whole");
 struct Levels {  // by value, so that it lies in the constant bank
   lg::GridLevel level[LG_LEVELS];
 };
-
-struct Point {
-  float x[D];
-};
-
-__device__ inline Point read_point(const float* x, int i) {
-  Point point;
-  LG_UNROLL
-  for (int d = 0; d < D; ++d) point.x[d] = x[(size_t)i * D + d];
-  return point;
-}
-
-// Positions outside the unit cube are clamped to it: no derivative reaches them.
-__device__ inline bool is_inside(float x) { return x >= 0.0f && x <= 1.0f; }
 
 __device__ inline Point read_direction(const float* direction, const Point& at, int i) {
   Point result = read_point(direction, i);
@@ -99,30 +77,6 @@ __device__ inline void write_group(void* rows, int i, int group, const Group& fr
   }
 }
 
-// The cell of a point in one level, with the entries and the weights of its corners
-struct Cell {
-  uint32_t lowest[D];
-  uint32_t index[CORNERS];
-  float value[D], slope[D], curvature[D];
-};
-
-__device__ inline Cell find_cell(const lg::GridLevel& level, const Point& at) {
-  Cell cell;
-  LG_UNROLL
-  for (int d = 0; d < D; ++d) {
-    float fraction;
-    lg::locate(level, at.x[d], cell.lowest[d], fraction);
-    lg::ease<LG_SMOOTH>(fraction, cell.value[d], cell.slope[d], cell.curvature[d]);
-  }
-  const bool dense = lg::is_dense<D>(level);
-  uint32_t factor[D];
-  lg::index_factors<D>(level, dense, factor);
-  LG_UNROLL
-  for (int c = 0; c < CORNERS; ++c)
-    cell.index[c] = lg::corner_index<D>(cell.lowest, factor, c, dense, level.size - 1);
-  return cell;
-}
-
 __device__ inline void find_weights(const lg::GridLevel& level, const Cell& cell,
                                     const Point& direction, float (&weight)[CORNERS]) {
 #if LG_TANGENT
@@ -133,10 +87,6 @@ __device__ inline void find_weights(const lg::GridLevel& level, const Cell& cell
 #else
   lg::corner_weights<D>(cell.value, weight);
 #endif
-}
-
-__device__ inline const uint32_t* level_table(const uint32_t* table, const lg::GridLevel& level) {
-  return (const uint32_t*)((const char*)table + (size_t)level.offset * ENTRY_BYTES);
 }
 
 #if LG_PASS == 0 || LG_PASS == 1
@@ -169,44 +119,6 @@ LG_KERNEL(grid_forward)
 #endif
 
 #if LG_PASS == 0 || LG_PASS == 2
-// Neighbouring lanes are neighbours along a ray, and share a cell on coarse levels. Their sums are
-// formed in the warp first, over runs of equal cells cut at every eighth lane (three steps), where
-// that saves more atomics than it costs.
-constexpr int RUN = 8;
-constexpr int MOST_RUNS = 20;
-
-struct Lanes {
-  bool merge;  // of the whole warp
-  bool first;  // this lane adds for its run
-  int end;     // lane after the last of its run
-};
-
-__device__ inline Lanes find_run(const uint32_t (&lowest)[D], int lane) {
-  bool start = lane % RUN == 0;
-  LG_UNROLL
-  for (int d = 0; d < D; ++d) {
-    const uint32_t before = __shfl_up_sync(~0u, lowest[d], 1);
-    start = start || before != lowest[d];
-  }
-  const uint32_t starts = __ballot_sync(~0u, start);
-  const uint32_t later = starts & ~((2u << lane) - 1);
-  const bool merge = __popc(starts) <= MOST_RUNS;
-  return {merge, start || !merge, later ? __ffs(later) - 1 : 32};
-}
-
-__device__ inline void sum_run(float (&part)[CORNERS][LOT], int lane, int end) {
-  LG_UNROLL
-  for (int step = 1; step < RUN; step *= 2) {
-    const float keep = lane + step < end ? 1.0f : 0.0f;
-    LG_UNROLL
-    for (int c = 0; c < CORNERS; ++c) {
-      LG_UNROLL
-      for (int f = 0; f < LOT; ++f)
-        part[c][f] = fmaf(keep, __shfl_down_sync(~0u, part[c][f], step), part[c][f]);
-    }
-  }
-}
-
 extern "C" __global__ void __launch_bounds__(BLOCK)
 grid_backward_table(const float* __restrict__ x, const float* __restrict__ direction,
                     const uint32_t* __restrict__ gradient, const __grid_constant__ Levels levels,

@@ -43,7 +43,7 @@ class Arguments:
     elevation: float = 20.0
     """Of a turntable, degrees above the horizon."""
     up: Literal["x", "y", "z", "-x", "-y", "-z"] | None = None
-    """What points up on a turntable; by default what is up in the captured images, and z for a
+    """What points up on a turntable; by default what is up in the captured images, and -y for a
     file of Gaussians."""
     background: Literal["black", "white"] = "black"
     """Behind a file of Gaussians."""

@@ -37,7 +37,7 @@ def cloud() -> GaussianCloud:
 
 def test_a_file_on_a_turntable(cloud, tmp_path):
     write_splats(cloud, tmp_path / "a.ply")
-    options = PathOptions(elevation=10.0)
+    options = PathOptions(elevation=10.0, up="z")
     video(
         tmp_path / "a.ply", path="turntable", out=tmp_path / "f", size=(48, 36), frames=4,
         options=options,
