@@ -20,6 +20,7 @@ import torch
 from lumigraph.core import Cameras, Frame
 from lumigraph.fields import PrimitiveField
 from lumigraph.training import Model
+from lumigraph.training.control import synchronize
 
 from .cropping import can_crop, cropped
 from .display import Photo, background_of, picture
@@ -204,6 +205,7 @@ class RenderLoop:
             shown = self._shown_model(model, wish, self.source.version)
             job.tiles.append(shown.render(job.cameras, channels=wish.look.needs, on_cpu=False))
             job.behind = background_of(model, job.cameras)
+            synchronize(model.device)  # or the time below would be that of launching
         job.seconds = time.monotonic() - began
         self._deliver(view, job)
         self.pace.note(size[0] * size[1], time.monotonic() - began)
@@ -229,6 +231,7 @@ class RenderLoop:
             finished = job.rows_done >= height
             if finished:
                 job.behind = background_of(model, job.cameras)
+            synchronize(model.device)
         spent = time.monotonic() - began
         job.seconds += spent
         self.pace.note(width * rows, spent)
