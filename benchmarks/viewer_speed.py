@@ -25,6 +25,7 @@ SKIPPED = 77
 WIDTH, HEIGHT = 640, 480
 DRAG_SECONDS = 4.0
 PATIENCE = 60.0
+CLOSE = 8.0  # levels of 255 by which JPEG and scaling may move a picture
 UNCOVERED = (slice(40, 440), slice(10, 250))  # rows and columns beside the panel
 CHROMIUM = [
     "--no-sandbox",
@@ -107,10 +108,11 @@ def in_browser(run: Path, arguments: argparse.Namespace, chromium: str) -> dict[
 def visit(browser: Any, viewer: Any) -> dict[str, float]:
     """One browser comes, moves about, stops and goes."""
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    known = len(viewer.sessions)
     began = time.monotonic()
     page.goto(viewer.url, wait_until="commit")
-    while not shows_something(page):
-        page.wait_for_timeout(30)
+    while len(viewer.sessions) == known or not shows_picture(page, viewer.sessions[-1]):
+        page.wait_for_timeout(20)
         if time.monotonic() - began > PATIENCE:
             raise TimeoutError(f"no picture within {PATIENCE:g} s")
     first = time.monotonic() - began
@@ -159,12 +161,23 @@ def wait_whole(page: Any, session: Any) -> None:
             raise TimeoutError(f"no whole picture within {PATIENCE:g} s")
 
 
-def shows_something(page: Any) -> bool:
-    """Whether the part of the window beside the panel is not one color."""
+def shows_picture(page: Any, session: Any) -> bool:
+    """Whether the part of the window beside the panel shows what was sent last."""
     import imageio.v3 as iio
+    import numpy as np
+    from playwright.sync_api import Error
 
-    screen = iio.imread(io.BytesIO(page.screenshot()))[..., :3][UNCOVERED]
-    return float(screen.std()) > 5.0
+    if session.last is None:
+        return False
+    try:
+        screen = iio.imread(io.BytesIO(page.screenshot()))[..., :3]
+    except Error:  # nothing has been drawn yet
+        return False
+    picture = session.last.picture
+    rows = np.arange(HEIGHT) * picture.shape[0] // HEIGHT
+    columns = np.arange(WIDTH) * picture.shape[1] // WIDTH
+    wanted = picture[rows][:, columns][UNCOVERED].astype(float)
+    return bool(np.abs(screen[UNCOVERED] - wanted).mean() < CLOSE)
 
 
 if __name__ == "__main__":
