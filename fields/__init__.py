@@ -6,10 +6,12 @@ from .protocols import (
     GaussianTensors,
     GridNetworks,
     PrimitiveField,
+    SurfaceField,
     TrainedParameter,
     VolumeField,
     to_grid_space,
 )
+from .surface_field import NeuralSurface, progressive_levels
 from .tinycudann_field import TinyCudaField
 
 __all__ = [
@@ -19,9 +21,12 @@ __all__ = [
     "GridField",
     "GridNetworks",
     "HashGridField",
+    "NeuralSurface",
     "PrimitiveField",
+    "SurfaceField",
     "TinyCudaField",
     "TrainedParameter",
     "VolumeField",
+    "progressive_levels",
     "to_grid_space",
 ]

@@ -29,6 +29,8 @@ class MethodEntry:
     """Callable (scene, config, device) -> Method."""
     loader: str
     """Callable (scene, config, tensors, header, path, device) -> Model."""
+    scene: str | None = None
+    """Callable (scene, config) -> Scene: the data as the method sees it; None: as it is."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -36,11 +38,30 @@ METHODS: dict[str, MethodEntry] = {
     "gaussians": MethodEntry(
         "lumigraph.training.gaussians.method", "GaussiansMethod", "load_gaussians_model"
     ),
+    "neus": MethodEntry(
+        "lumigraph.training.neus", "NeusMethod", "load_neus_model", "scene_of_surface"
+    ),
 }
+
+
+def prepared_scene(scene: Scene, config: RunConfig) -> Scene:
+    """The data as a method trains on it and is judged by.
+
+    Raises:
+        ConfigError: unknown method. DataError: the scene lacks what the method needs.
+    """
+    entry = _entry(config.method)
+    if entry.scene is None:
+        return scene
+    prepared: Scene = _named(entry.module, entry.scene)(scene, config)
+    return prepared
 
 
 def build_method(scene: Scene, config: RunConfig, device: torch.device) -> Method:
     """A method with initial values, ready to train.
+
+    Args:
+        scene: as `prepared_scene` gives it.
 
     Raises:
         ConfigError: unknown method. DataError: the scene lacks what it trains on.

@@ -25,7 +25,7 @@ from .checkpoint import load_checkpoint
 from .config import RunConfig, config_from_dict
 from .files import newest_checkpoint, read_json, read_yaml, write_json
 from .method import Model
-from .registry import build_model
+from .registry import build_model, prepared_scene
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,14 @@ def _rows(tensor: Tensor) -> list[list[float]]:
 
 
 def load_scene(source: str | Path, config: RunConfig) -> Scene:
-    """Load data with the options of a configuration."""
-    return datasets.load(
+    """Load data with the options of a configuration, as its method sees them."""
+    scene = datasets.load(
         source,
         split_every=config.split_every,
         image_scale=config.image_scale,
         image_budget_bytes=int(config.image_budget_gib * 2**30),
     )
+    return prepared_scene(scene, config)
 
 
 @functools.lru_cache(maxsize=2)
