@@ -20,7 +20,7 @@ from lumigraph.cuda.surface import SurfaceSamples
 from lumigraph.fields.protocols import SurfaceField, to_grid_space
 
 from .occupancy import OccupancyGrid
-from .surface_alpha import crossing_distances, logistic_density, surface_thickness
+from .surface_alpha import logistic_density, surface_distances, surface_thickness
 from .volume import Cancelled
 
 RAYS_PER_CHUNK = {"cpu": 2**13, "cuda": 2**18}
@@ -45,7 +45,7 @@ class SurfaceRays:
     normal: Tensor
     """(N, 3) sum of weights times unit normals."""
     crossing: Tensor
-    """(N,) distance at which the ray first enters the surface; infinite where it does not."""
+    """(N,) distance at which the ray enters the surface; infinite where it does not."""
     counts: Tensor
     """(N,) int32, samples of each ray."""
     positions: Tensor
@@ -267,8 +267,15 @@ def _gathered(
     normal = normal.index_add(0, rays, pixels.weights[:, None] * unit)
     with torch.no_grad():
         cosine = (gradient * toward).sum(1)
-        lines = (samples.distance, cosine, march.distances.to(cosine.dtype), march.steps)
-        crossing = crossing_distances(*lines, rays, len(pixels.color))
+        crossing = surface_distances(
+            pixels.weights,
+            march.ray_offsets,
+            rays,
+            distance=samples.distance,
+            cosine=cosine,
+            middles=march.distances,
+            steps=march.steps,
+        )
     return SurfaceRays(
         color=pixels.color,
         opacity=pixels.opacity,

@@ -59,21 +59,33 @@ def surface_thickness(
     return (torch.log(before + EPSILON) - after).clamp(0, MOST_THICKNESS)
 
 
-def crossing_distances(
-    distance: Tensor, cosine: Tensor, middles: Tensor, steps: Tensor, rays: Tensor, count: int
+def surface_distances(
+    weights: Tensor,
+    ray_offsets: Tensor,
+    rays: Tensor,
+    *,
+    distance: Tensor,
+    cosine: Tensor,
+    middles: Tensor,
+    steps: Tensor,
 ) -> Tensor:
-    """(N,) where each ray first enters the surface, infinite where it does not: the zero of the
-    straight line through distance and slope of the sample whose step holds it.
+    """(N,) where each ray enters the surface, infinite where it does not. At the zero of the
+    distance half of the light is gone: it lies in the step that takes the second half's first, and
+    in it where the straight line through distance and slope is zero.
 
     Args:
-        distance, cosine, middles, steps: (M,) of samples; `middles` are distances along rays.
-        rays: (M,) int64, the ray of each sample.
-        count: N.
+        weights: (M,) of samples, near to far within a ray, one ray after another.
+        ray_offsets: (N, 2) first sample and number of samples. rays: (M,) int64.
+        distance, cosine: (M,) signed distance, and direction times gradient.
+        middles, steps: (M,) place on the ray and length of each step.
     """
-    ahead = -distance / cosine.clamp(max=-1e-6)
-    met = (cosine < 0) & (ahead.abs() <= steps / 2)
-    place = torch.where(met, middles + ahead, torch.inf)
-    return place.new_full((count,), torch.inf).scatter_reduce(0, rays, place, "amin")
+    total = weights.double().cumsum(0)
+    before = torch.cat([total.new_zeros(1), total])[ray_offsets[:, 0].long()]
+    past = (total - before[rays] >= 0.5).nonzero()[:, 0]
+    ahead = (-distance / cosine.clamp(max=-1e-3)).clamp(-steps / 2, steps / 2)
+    place = (middles + ahead)[past]
+    far = place.new_full((len(ray_offsets),), torch.inf)
+    return far.scatter_reduce(0, rays[past], place, "amin")
 
 
 def logistic_density(distance: Tensor, sharpness: Tensor | float) -> Tensor:

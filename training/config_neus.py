@@ -20,6 +20,7 @@ class NeusConfig(RunConfig):
         "log2_table_size": (4, 26),
         "base_resolution": (2, 4096),
         "max_resolution": (2, 2**17),
+        "hidden_width": (32, 64),
         "surface_layers": (1, 3),
         "color_layers": (1, 3),
         "initial_radius": (1e-3, 0.49),

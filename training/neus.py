@@ -96,7 +96,8 @@ def load_neus_model(
     state |= {f"occupancy.{k}": v for k, v in renderer.occupancy.state_dict().items()}
     copy_state(state, tensors, path)
     if config.average_decay > 0:
-        means = {f"average.{k}": p.tensor for k, p in enumerate(field.trained_parameters())}
+        parameters = field.trained_parameters()
+        means = {f"average.{k}": each.tensor.detach() for k, each in enumerate(parameters)}
         copy_state(means, tensors, path)
     field.active_levels = header["active_levels"]
     renderer.occupancy.refresh()

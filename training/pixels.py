@@ -47,7 +47,7 @@ class RayBatch:
     def select(self, chosen: Tensor | slice) -> RayBatch:
         """Some of the rays."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        kept = {name: None if v is None else v[chosen] for name, v in values.items()}
+        kept: dict[str, Any] = {k: None if v is None else v[chosen] for k, v in values.items()}
         return RayBatch(**kept)
 
 

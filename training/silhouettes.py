@@ -64,7 +64,7 @@ def scene_of_surface(scene: Scene, config: NeusConfig) -> Scene:
         scene = dataclasses.replace(scene, background=config.background)
     kind = _silhouette(scene, config)
     if kind == "masks":
-        assert scene.masks is not None
+        assert scene.images is not None and scene.masks is not None
         images = CutOutImages(scene.images, scene.masks)
         return dataclasses.replace(scene, images=images, masks=None, has_alpha=True)
     return scene
