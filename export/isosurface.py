@@ -59,7 +59,7 @@ def extract(volume: TsdfVolume) -> Surface:
             places.append(found[0])
             triangles.append(found[1] + count)
             count += len(found[0])
-    vertices, faces = _joined(np.concatenate(places), np.concatenate(triangles))
+    vertices, faces = joined(np.concatenate(places), np.concatenate(triangles))
     colors = [np.empty((0, 3), np.uint8)]
     for start in range(0, len(vertices), COLOR_BATCH):
         part = torch.from_numpy(vertices[start : start + COLOR_BATCH]).to(volume.keys.device)
@@ -130,7 +130,7 @@ def _dense(
     return distance.reshape((side,) * 3)[cut], known.reshape((side,) * 3)[cut]
 
 
-def _joined(
+def joined(
     places: NDArray[np.float64], triangles: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """One vertex for each edge of the grid: those between bricks come from both."""

@@ -79,7 +79,7 @@ class NeusConfig(RunConfig):
     """What stands behind the object in training: another random color behind each ray, which
     teaches the outline too, or the plain color that the pictures were taken before (`scene`: as
     the data says)."""
-    empty_pixels: float = 0.5
+    empty_pixels: float = 1.0
     """Part of the drawn pixels outside the outline that are trained on."""
 
     grid_resolution: int = 128

@@ -230,12 +230,12 @@ class NeusMethod:
         config = self.config
         for k, (parameter, moments) in enumerate(zip(self._parameters, self._moments, strict=True)):
             tensor = parameter.tensor
-            if tensor.grad is None:
-                tensor.grad = torch.zeros_like(tensor)
+            gradient = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+            tensor.grad = None  # the next one is taken over, not added
             sharp = tensor is self.field.log_sharpness
             adam_step_(
                 tensor.detach(),
-                tensor.grad,  # set to zero again in the same pass
+                gradient,
                 *moments,
                 step=step + 1,
                 learning_rate=(config.sharpness_rate if sharp else config.learning_rate) * rate,
@@ -243,6 +243,7 @@ class NeusMethod:
                 beta2=ADAM_BETAS[1],
                 weight_decay=config.weight_decay if parameter.is_network else 0.0,
                 skip_zero=not parameter.is_network,
+                zero_grad=False,
                 bad_count=self._skipped,
             )
             if sharp:
