@@ -27,6 +27,7 @@ from .optimizer_rows import adam_rows_
 from .perturb import perturb_means_
 from .runtime import device_architecture
 from .splatting import SplatCamera, SplatOptions, render_gaussians
+from .surface import SurfaceNetworks, surface_query
 
 OK, SLOWER, FAILED = "ok", "slower", "failed"
 TOLERANCE_CPU, TOLERANCE_GPU = 1e-4, 2e-2  # relative; a GPU computes networks in half precision
@@ -215,10 +216,23 @@ def _splatting(device: torch.device) -> Tensor:
     return _gradients(picture, means, rotations, scales, opacities, harmonics, pose)
 
 
+def _surface(device: torch.device) -> Tensor:
+    """A loss on distances and normals."""
+    layout = GridLayout(levels=4, log2_table_size=10)
+    table = (_random(layout.entries, 2, device=device) - 0.5).requires_grad_()
+    count = (3 + layout.output_width) * 32 + 32 * 16
+    weights = (_random(count, device=device) - 0.5).requires_grad_()
+    networks = SurfaceNetworks(layout, table, weights, hidden_width=32, activation="softplus")
+    x = _random(POINTS, 3, device=device).requires_grad_()
+    samples = surface_query(networks, x)
+    return _gradients(torch.cat([samples.feature, samples.gradient], 1), table, weights, x)
+
+
 CHECKS: dict[str, Callable[[torch.device], Tensor]] = {
     "grid encoding": _grid,
     "network": _mlp,
     "harmonics": _harmonics,
+    "surface": _surface,
     "ray marching": _march,
     "compositing": _composite,
     "splatting": _splatting,

@@ -25,7 +25,6 @@ from lumigraph.cuda.occupancy import pack_cells, sample_cells, update_cells
 from lumigraph.cuda.optimizer import adam_step_, ema_step_
 from lumigraph.cuda.optimizer_rows import adam_rows_
 from lumigraph.cuda.perturb import perturb_means_
-from lumigraph.cuda.surface import SurfaceNetworks, surface_query
 
 from . import inputs
 
@@ -64,9 +63,11 @@ class Case:
 
 def all_cases(device: torch.device, *, quick: bool) -> list[Case]:
     """The cases of a device: 2^18 and 2^21 points on a GPU, mostly 2^18 on a CPU."""
+    from .surface_cases import cases  # which takes its vocabulary from here
+
     gpu = device.type == "cuda"
     sizes = (2**10,) if quick else (2**18, 2**21) if gpu else (2**18,)
-    return [case for kind in _KINDS for size in sizes for case in kind(size, gpu)]
+    return [case for kind in (*_KINDS, cases) for size in sizes for case in kind(size, gpu)]
 
 
 def _layout(size: int) -> GridLayout:
@@ -227,50 +228,6 @@ def _field_build(kind: str, size: int, passes: str) -> Build:
             return torch.autograd.grad(forward(turn)[0], wanted, gradient)
 
         return forward if passes == FORWARD else backward
-
-    return build
-
-
-def _surface_cases(size: int, gpu: bool) -> list[Case]:
-    """NeuS2's signed distances: 14 levels, one hidden layer."""
-    points = size if gpu else size // 4 if size > 2**10 else size
-    name, kind = "surface 14x2 + network 31-64-16", "rays"
-    cases = []
-    for activation in ("relu", "softplus"):
-        named = name if activation == "relu" else f"{name}, {activation}"
-        for passes in (FORWARD, EIKONAL, f"{EIKONAL}, to x"):
-            target = 10.0 if passes == EIKONAL and points > 2**10 else None
-            most = 4.0 if passes == EIKONAL and points == 2**18 else None
-            build = _surface_build(_surface_layout(points), kind, points, passes, activation)
-            cases.append(Case(named, passes, kind, points, build, target, most))
-    return cases
-
-
-def _surface_layout(size: int) -> GridLayout:
-    most = {} if size > 2**10 else {"log2_table_size": 12}
-    return GridLayout.from_resolutions(16, 2048, levels=14, **most)
-
-
-def _surface_build(layout: GridLayout, kind: str, size: int, passes: str, activation: str) -> Build:
-    def build(device: torch.device) -> Callable[[int], Tensors]:
-        backward, by_x = passes != FORWARD, passes.endswith("x")
-        points = [_leaf(x, device, by_x) for x in rotating_points(kind, size, device)]
-        widths = (3 + layout.output_width, 64, 16)
-        table = _leaf(_table(layout) * 0.01, device, backward)
-        weights = _leaf(_weights(widths), device, backward)
-        networks = SurfaceNetworks(layout, table, weights, activation=activation)
-        gradient = normal(size, 16, seed=3).to(device) / size
-
-        def step(turn: int) -> Tensors:
-            x = points[turn % ROTATING]
-            samples = surface_query(networks, x)
-            if not backward:
-                return samples
-            loss = (samples.gradient.norm(dim=1) - 1).square().mean()
-            loss = loss + (samples.feature * gradient).sum() + samples.distance.mean()
-            return torch.autograd.grad(loss, (table, weights, x) if by_x else (table, weights))
-
-        return step
 
     return build
 
@@ -532,7 +489,6 @@ _KINDS = (
     _grid_cases,
     _network_cases,
     _field_cases,
-    _surface_cases,
     _harmonics_cases,
     _march_cases,
     _composite_cases,

@@ -109,10 +109,14 @@ def test_every_target_of_a_gpu_and_a_cpu_has_a_case():
     assert {(c.name, c.gpu_ms) for c in gpu if c.gpu_ms} == {
         ("grid 16x2", 3.0),
         ("network 32-64-64-16", 0.15),
+        ("surface 14x2 + network 31-64-16", 4.0),
+        ("surface 14x2 + network 31-64-16, softplus", 4.0),
     }
     assert {(c.name, c.cpu_ratio) for c in cpu if c.cpu_ratio} == {
         ("grid 16x2", 12.0),
         ("network 32-64-64-16", 4.0),
+        ("surface 14x2 + network 31-64-16", 10.0),
+        ("surface 14x2 + network 31-64-16, softplus", 10.0),
     }
 
 

@@ -2,8 +2,8 @@
 automatic and finite differences and closed forms.
 
 Bounds, relative to the norm of a result. On the CPU every number is a chain of a few hundred
-float32 operations. On a GPU the network works in fp16 (5e-4 for each rounded operand) and units
-near the kink of ReLU may take the other side.
+float32 operations. On a GPU the network works in fp16 (5e-4 for each rounded operand); points at
+which a unit is so near to the kink of ReLU that it may take the other side are left out there.
 """
 
 import dataclasses
@@ -26,7 +26,8 @@ from lumigraph.cuda.surface import (
 )
 
 BACKENDS = ["cpu", "emu", pytest.param("cuda", marks=pytest.mark.gpu)]
-BOUNDS = {"torch": 2e-6, "cpu": 2e-6, "emu": 1e-2, "cuda": 1e-2}
+BOUNDS = {"torch": 2e-6, "cpu": 2e-6, "emu": 1.5e-3, "cuda": 1.5e-3}
+KINK = 3e-3  # fp16 errors of a unit's sum stay below this
 POINTS = 203  # no multiple of a warp, a block or a CPU block
 
 
@@ -105,37 +106,53 @@ def definition(networks: SurfaceNetworks, x: Tensor) -> SurfaceSamples:
     )
 
 
-def result_gradients(samples: SurfaceSamples) -> list[Tensor]:
+def is_sure(networks: SurfaceNetworks, x: Tensor) -> Tensor:
+    """(N,) no unit is near the kink of ReLU."""
+    arguments = (networks.table, networks.weights, networks.layout.levels_tensor)
+    model = reference._model(*arguments, networks._shape(), networks._options())
+    _, values = model.network(reference._inputs(model, networks.table, x))
+    sure = torch.ones(len(x), dtype=torch.bool)
+    for layer, value in zip(model.layers[:-1], values[:-1], strict=True):
+        sure &= ((value @ layer.T).abs() > KINK).all(1)
+    return sure | (networks.activation != "relu")
+
+
+def result_gradients(samples: SurfaceSamples, sure: Tensor | None = None) -> list[Tensor]:
+    """Random gradients by the results, 0 where not sure."""
     generator = torch.Generator().manual_seed(11)
     drawn = [torch.randn(t.shape, generator=generator) for t in samples]
+    if sure is not None:
+        drawn = [(g.movedim(0, -1) * sure).movedim(-1, 0) for g in drawn]
     return [g.to(t) for g, t in zip(drawn, samples, strict=True)]
 
 
 def all_gradients(
-    networks: SurfaceNetworks, x: Tensor, samples: SurfaceSamples
+    networks: SurfaceNetworks, x: Tensor, samples: SurfaceSamples, sure: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     leaves = (networks.table, networks.weights, x)
-    return torch.autograd.grad(samples, leaves, result_gradients(samples))
+    return torch.autograd.grad(samples, leaves, result_gradients(samples, sure))
 
 
 @pytest.mark.parametrize("backend", ["torch", *BACKENDS])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_results_and_gradients_match_the_definition(case: Case, backend: str) -> None:
     exact, x = build(case, torch.float64), positions().requires_grad_()
+    sure = is_sure(exact, x) if BOUNDS[backend] > 1e-4 else torch.ones(POINTS, dtype=torch.bool)
+    assert sure.sum() > 30
     expected = definition(exact, x)
-    expected_gradients = all_gradients(exact, x, expected)
+    expected_gradients = all_gradients(exact, x, expected, sure)
     networks = build(case, device=device_of(backend))
     y = positions().to(device_of(backend)).requires_grad_()
     with backend_override(backend):
         samples = surface_query(networks, y)
-        gradients = all_gradients(networks, y, samples)
+        gradients = all_gradients(networks, y, samples, sure)
         distance = surface_distance(networks, y)
     bound = BOUNDS[backend]
     assert not distance.requires_grad
     assert relative(distance, expected.distance) < bound
     for name, found, wanted in zip(SurfaceSamples._fields, samples, expected, strict=True):
         assert found.isfinite().all(), name
-        assert relative(found, wanted) < bound, name
+        assert relative(found.cpu()[sure], wanted[sure]) < bound, name
     for name, found, wanted in zip("twx", gradients, expected_gradients, strict=True):
         assert found.isfinite().all(), name
         assert relative(found, wanted) < 2 * bound, name
@@ -162,6 +179,23 @@ def test_some_results_and_some_gradients(given: tuple[int, ...], backend: str) -
             (alone,) = torch.autograd.grad(loss(surface_query(networks, y)), leaf)
             assert relative(alone, found[k].double()) < 1e-6
     for a, b in zip(found, expected, strict=True):
+        assert relative(a, b) < 2 * BOUNDS[backend]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("count", [1, 16, 1500])
+def test_few_and_many_points(count: int, backend: str) -> None:
+    """Down to less than a tile, up to several rounds of every block."""
+    case, device = CASES["softplus, some levels off"], device_of(backend)
+    generator = torch.Generator().manual_seed(5)
+    x = torch.rand(count, 3, generator=generator)
+    exact, networks = build(case, torch.float64), build(case, device=device)
+    inner, outer = x.clone().requires_grad_(), x.to(device).requires_grad_()
+    expected = definition(exact, inner)
+    with backend_override(backend):
+        samples = surface_query(networks, outer)
+        found = (*samples, *all_gradients(networks, outer, samples))
+    for a, b in zip(found, (*expected, *all_gradients(exact, inner, expected)), strict=True):
         assert relative(a, b) < 2 * BOUNDS[backend]
 
 
