@@ -45,3 +45,13 @@ def test_shapes_are_learnt_from_their_pictures(name, shapes, quick, tmp_path):
     error = (frame.extras["median_depth"] - known)[met].abs().median()
     assert float(met.sum()) > 0.9 * float(truth.sum()) and float(error) < 0.02 * scene.side
     assert evaluate(run)["psnr"] > 22
+
+
+@pytest.mark.gpu
+def test_shapes_are_learnt_on_a_gpu(shapes, quick, tmp_path):
+    config = dataclasses.replace(quick, steps=400, device="cuda")
+    run = train(shapes["ring"].scene, config, out=tmp_path / "run")
+    assert chamfer(run.model("cpu").field, shapes["ring"]) < 0.01
+    frame = run.model("cuda").render(shapes["ring"].scene.cameras[16])
+    same = run.model("cpu").render(shapes["ring"].scene.cameras[16])
+    assert float((frame.color - same.color).abs().mean()) < 0.02
