@@ -23,6 +23,7 @@ from lumigraph.core.devices import available_bytes, choose_device
 from lumigraph.core.errors import ConfigError, DataError, require
 
 from .depth_views import DepthKind, DepthView, depth_view
+from .distance_mesh import distance_surface, has_distance, unseen_cells
 from .isosurface import Surface, extract
 from .mesh_files import check_mesh_target, write_mesh
 from .render_path import Renders
@@ -148,7 +149,8 @@ def mesh(
     options: MeshOptions | None = None,
     on_view: Callable[[int, int], None] | None = None,
 ) -> MeshReport:
-    """Write the surface of a run: `lg.export.mesh(run, out="courtyard.glb")`.
+    """Write the surface of a run: `lg.export.mesh(run, out="courtyard.glb")`. It is that of fused
+    depths; of a signed distance the zero set, unless expected depths or an orbit are asked for.
 
     Args:
         run: a `training.Run`.
@@ -156,7 +158,7 @@ def mesh(
         frame: "capture" is the frame and unit of the data; "scene" that of training.
         device: where to render and to fuse; None takes that of the run's settings.
         options: fineness, views, cleaning.
-        on_view: told after each picture how many are done, and of how many.
+        on_view: told after each picture (or part of the volume) how many are done, and of how many.
 
     Raises:
         InputError: unknown suffix, an existing file, no median depth.
@@ -173,7 +175,17 @@ def mesh(
     cameras = fusion_cameras(scene, options)
     chosen = choose_device(device or run.config.device)
     grid = voxel_grid(scene, options, scale=to_frame.scale, device=chosen)
-    surface = fuse(run.model(device), cameras, grid, options=options, on_view=on_view)
+    model = run.model(device)
+    if has_distance(model) and options.orbit == 0 and options.depth == "median":
+        surface = distance_surface(
+            model.field,
+            round(scene.side / grid.voxel),
+            limit=_memory(options, torch.device("cpu"))[0],
+            unseen=unseen_cells(model.renderer.occupancy),
+            on_brick=on_view,
+        )
+    else:
+        surface = fuse(model, cameras, grid, options=options, on_view=on_view)
     kept, dropped = largest_components(
         surface, most=options.components, least_triangles=options.least_triangles
     )

@@ -7,6 +7,8 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
+from lumigraph.core import Similarity
+from lumigraph.export import MeshOptions, mesh
 from lumigraph.training import evaluate, train
 
 CELLS = 96
@@ -45,6 +47,26 @@ def test_shapes_are_learnt_from_their_pictures(name, shapes, quick, tmp_path):
     error = (frame.extras["median_depth"] - known)[met].abs().median()
     assert float(met.sum()) > 0.9 * float(truth.sum()) and float(error) < 0.02 * scene.side
     assert evaluate(run)["psnr"] > 22
+
+
+def test_the_mesh_of_a_run_is_its_zero_set_in_the_unit_of_the_capture(shapes, quick, tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    shape = shapes["ball"]
+    larger = Similarity(scale=0.5, rotation=torch.eye(3), translation=torch.tensor([1.0, 2.0, 3.0]))
+    scene = dataclasses.replace(shape.scene, normalization=larger)
+    run = train(scene, dataclasses.replace(quick, steps=150), out=tmp_path / "run")
+    told = []
+    options = MeshOptions(resolution=64, components=1)
+    report = mesh(run, out=tmp_path / "x.ply", options=options, on_view=lambda *d: told.append(d))
+    assert told == [(1, 1)] and report.components == 1
+    found = trimesh.load(tmp_path / "x.ply", process=False)
+    assert found.is_watertight and found.volume > 0
+    vertices = torch.from_numpy(np.asarray(found.vertices))
+    assert float(shape.distance(larger.apply(vertices).float()).abs().mean()) < 0.03 * scene.side
+    plain = mesh(
+        run, out=tmp_path / "y.ply", options=dataclasses.replace(options, depth="expected")
+    )
+    assert plain.triangles > 0  # depths are fused
 
 
 @pytest.mark.gpu
