@@ -39,6 +39,11 @@ def has_distance(model: Any) -> bool:
     return isinstance(getattr(model, "field", None), SurfaceField)
 
 
+def surface_parts(model: Any) -> tuple[SurfaceField, Any]:
+    """Field and occupancy grid of a model that has distances."""
+    return model.field, model.renderer.occupancy
+
+
 def unseen_cells(occupancy: Any) -> Unseen:
     """(G, G, G) by x, y, z: cells of a `renderers.OccupancyGrid` that no camera saw."""
     count = occupancy.resolution

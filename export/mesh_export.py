@@ -23,7 +23,7 @@ from lumigraph.core.devices import available_bytes, choose_device
 from lumigraph.core.errors import ConfigError, DataError, require
 
 from .depth_views import DepthKind, DepthView, depth_view
-from .distance_mesh import distance_surface, has_distance, unseen_cells
+from .distance_mesh import distance_surface, has_distance, surface_parts, unseen_cells
 from .isosurface import Surface, extract
 from .mesh_files import check_mesh_target, write_mesh
 from .render_path import Renders
@@ -177,11 +177,12 @@ def mesh(
     grid = voxel_grid(scene, options, scale=to_frame.scale, device=chosen)
     model = run.model(device)
     if has_distance(model) and options.orbit == 0 and options.depth == "median":
+        field, occupancy = surface_parts(model)
         surface = distance_surface(
-            model.field,
+            field,
             round(scene.side / grid.voxel),
             limit=_memory(options, torch.device("cpu"))[0],
-            unseen=unseen_cells(model.renderer.occupancy),
+            unseen=unseen_cells(occupancy),
             on_brick=on_view,
         )
     else:

@@ -6,12 +6,14 @@ from .protocols import (
     GaussianTensors,
     GridNetworks,
     PrimitiveField,
+    RayBackground,
     SurfaceField,
     TrainedParameter,
     VolumeField,
     to_grid_space,
 )
 from .surface_field import NeuralSurface, progressive_levels
+from .surroundings import Surroundings
 from .tinycudann_field import TinyCudaField
 
 __all__ = [
@@ -23,7 +25,9 @@ __all__ = [
     "HashGridField",
     "NeuralSurface",
     "PrimitiveField",
+    "RayBackground",
     "SurfaceField",
+    "Surroundings",
     "TinyCudaField",
     "TrainedParameter",
     "VolumeField",

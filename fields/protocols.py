@@ -61,6 +61,14 @@ class SurfaceField(Protocol):
         unit directions (M, 3)."""
 
 
+class RayBackground(Protocol):
+    """What rays see that leave the unit cube of grid space."""
+
+    def colors(self, origins: Tensor, directions: Tensor, jitter: Tensor | None = None) -> Tensor:
+        """sRGB (N, 3) of rays (N, 3) in grid space; jitter (N,) in [0, 1) moves samples."""
+        ...
+
+
 class GaussianTensors(NamedTuple):
     """Gaussians as a rasteriser takes them, raw as in `core.GaussianCloud`; may need gradients."""
 

@@ -17,7 +17,7 @@ from lumigraph.core import Cameras, Frame
 from lumigraph.cuda.compositing import Composite, composite
 from lumigraph.cuda.marching import MarchedSamples, march_rays
 from lumigraph.cuda.surface import SurfaceSamples
-from lumigraph.fields.protocols import SurfaceField, to_grid_space
+from lumigraph.fields.protocols import RayBackground, SurfaceField, to_grid_space
 
 from .occupancy import OccupancyGrid
 from .surface_alpha import logistic_density, surface_distances, surface_thickness
@@ -64,6 +64,7 @@ class SurfaceRenderer:
     Args:
         occupancy: of one cascade; cells that the surface may lie in.
         background: (3,) sRGB behind everything in frames.
+        surroundings: what is behind everything instead; moves with its owner.
         near: distance before which there is nothing, in grid units.
         early_stop: a ray ends at this transmittance.
     """
@@ -73,10 +74,12 @@ class SurfaceRenderer:
         occupancy: OccupancyGrid,
         *,
         background: Tensor,
+        surroundings: RayBackground | None = None,
         near: float = 0.0,
         early_stop: float = 1e-4,
     ) -> None:
         self.occupancy, self.background = occupancy, background
+        self.surroundings = surroundings
         self.near, self.early_stop = near, early_stop
 
     def to(self, device: torch.device) -> SurfaceRenderer:
@@ -111,7 +114,7 @@ class SurfaceRenderer:
 
         Args:
             jitter: (N,) in [0, 1); None starts every ray in the middle of its first step.
-            background: (N, 3) or None for black.
+            background: (N, 3) or None for black; surroundings take its place.
             max_samples: room for samples. The first ray beyond it and all behind it are left out
                 of the result: ask for them again.
             annealing: rho of `surface_alpha`.
@@ -142,6 +145,9 @@ class SurfaceRenderer:
         thickness = self._thickness(field, samples, march, directions, annealing)
         color = field.color(samples, positions, toward)
         behind = None if background is None else background[:fitted]
+        if self.surroundings is not None:
+            shift = None if jitter is None else jitter[:fitted]
+            behind = self.surroundings.colors(origins[:fitted], directions[:fitted], shift)
         pixels = self._blend(thickness, color, march, behind)
         return _gathered(pixels, samples, march, positions, toward, marched)
 

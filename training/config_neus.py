@@ -30,6 +30,7 @@ class NeusConfig(RunConfig):
         "occupancy_samples": (256, 2**24),
         "occupancy_decay": (0.0, 1.0),
         "empty_pixels": (0.0, 1.0),
+        "background_samples": (4, 512),
         "learning_rate": (1e-8, 1.0),
         "sharpness_rate": (0.0, 1.0),
         "learning_rate_final": (1e-6, 1.0),
@@ -75,10 +76,12 @@ class NeusConfig(RunConfig):
     silhouette: Literal["auto", "alpha", "masks", "none"] = "auto"
     """Where the outline of the object is known from: the images' alpha, mask images, or nowhere.
     `auto` takes what there is; images before a known plain background need none."""
-    background: Literal["random", "scene", "white", "black"] = "random"
+    background: Literal["random", "scene", "white", "black", "model"] = "random"
     """What stands behind the object in training: another random color behind each ray, which
-    teaches the outline too, or the plain color that the pictures were taken before (`scene`: as
-    the data says)."""
+    teaches the outline too; the plain color that the pictures were taken before (`scene`: as the
+    data says); or `model`, a radiance field around the bounds, for pictures without outlines."""
+    background_samples: int = 32
+    """Samples of each ray behind the bounds, with background `model`."""
     empty_pixels: float = 1.0
     """Part of the drawn pixels outside the outline that are trained on."""
 
@@ -139,8 +142,8 @@ class NeusConfig(RunConfig):
             raise ConfigError(f"grid_resolution = {self.grid_resolution}: must be a multiple of 8")
         if self.background == "random" and self.silhouette == "none":
             raise ConfigError(
-                "silhouette = 'none' needs a plain background: add --set background=white, black, "
-                "or scene where the data knows it"
+                "silhouette = 'none' needs another background: add --set background=white, black, "
+                "model, or scene where the data knows it"
             )
 
     def learning_rate_factor(self, step: int, fraction: float) -> float:

@@ -16,7 +16,13 @@ from torch import Tensor
 from lumigraph.core import DataError, Scene
 from lumigraph.cuda.grid import GridLayout
 from lumigraph.cuda.optimizer import adam_step_, ema_step_
-from lumigraph.fields import NeuralSurface, progressive_levels, to_grid_space
+from lumigraph.fields import (
+    NeuralSurface,
+    Surroundings,
+    TrainedParameter,
+    progressive_levels,
+    to_grid_space,
+)
 from lumigraph.fields.surface_field import MOST_SHARPNESS
 from lumigraph.renderers import OccupancyGrid, SurfaceRays, SurfaceRenderer
 
@@ -68,14 +74,50 @@ def build_field(scene: Scene, config: NeusConfig, device: torch.device) -> Neura
     return field.to(device)
 
 
-def build_renderer(scene: Scene, config: NeusConfig) -> SurfaceRenderer:
+def build_surroundings(config: NeusConfig, device: torch.device) -> Surroundings | None:
+    """The field behind the bounds, where the settings ask for one."""
+    if config.background != "model":
+        return None
+    surroundings = Surroundings(
+        samples=config.background_samples,
+        log2_table_size=config.log2_table_size,
+        seed=config.seed,
+    )
+    return surroundings.to(device)
+
+
+def build_renderer(
+    scene: Scene, config: NeusConfig, surroundings: Surroundings | None
+) -> SurfaceRenderer:
     """The renderer, with every cell occupied."""
     occupancy = OccupancyGrid(
         resolution=config.grid_resolution, cascades=1, march_steps=config.march_steps
     )
     shade = 0.0 if scene.background == "black" else 1.0
     background = torch.full((3,), shade)
-    return SurfaceRenderer(occupancy, background=background, near=scene.near / scene.side)
+    near = scene.near / scene.side
+    return SurfaceRenderer(occupancy, background=background, near=near, surroundings=surroundings)
+
+
+def model_state(
+    field: NeuralSurface, occupancy: OccupancyGrid, surroundings: Surroundings | None
+) -> dict[str, Tensor]:
+    """Live tensors of a model, by name."""
+    modules = {"field": field, "occupancy": occupancy, "surroundings": surroundings}
+    return {
+        f"{prefix}.{name}": value
+        for prefix, module in modules.items()
+        if module is not None
+        for name, value in module.state_dict().items()
+    }
+
+
+def trained_parameters(
+    field: NeuralSurface, surroundings: Surroundings | None
+) -> list[TrainedParameter]:
+    """Those of the surface, then those of what lies around it."""
+    around = [] if surroundings is None else surroundings.trained_parameters()
+    return [*field.trained_parameters(), *around]
 
 
 def load_neus_model(
@@ -91,12 +133,11 @@ def load_neus_model(
     Raises:
         CheckpointError: the checkpoint belongs to another model.
     """
-    field, renderer = build_field(scene, config, device), build_renderer(scene, config)
-    state = {f"field.{name}": value for name, value in field.state_dict().items()}
-    state |= {f"occupancy.{k}": v for k, v in renderer.occupancy.state_dict().items()}
-    copy_state(state, tensors, path)
+    field, surroundings = build_field(scene, config, device), build_surroundings(config, device)
+    renderer = build_renderer(scene, config, surroundings)
+    copy_state(model_state(field, renderer.occupancy, surroundings), tensors, path)
     if config.average_decay > 0:
-        parameters = field.trained_parameters()
+        parameters = trained_parameters(field, surroundings)
         means = {f"average.{k}": each.tensor.detach() for k, each in enumerate(parameters)}
         copy_state(means, tensors, path)
     field.active_levels = header["active_levels"]
@@ -122,7 +163,8 @@ class NeusMethod:
         check_views(scene, train)
         _check_targets(scene, config)
         self.field = build_field(scene, config, device)
-        self.renderer = build_renderer(scene, config).to(device)
+        self.surroundings = build_surroundings(config, device)
+        self.renderer = build_renderer(scene, config, self.surroundings).to(device)
         self.renderer.occupancy.mark_unseen(scene.cameras[train], scene.bounds)
         self.sampler = PixelSampler(
             scene,
@@ -136,7 +178,7 @@ class NeusMethod:
         self._points = _points_inside(scene, config).to(device)
         self.images = ImageOptimizer(len(train), config, device)
         self._generator = torch.Generator().manual_seed(config.seed + 1)
-        self._parameters = self.field.trained_parameters()
+        self._parameters = trained_parameters(self.field, self.surroundings)
         tensors = [parameter.tensor.detach() for parameter in self._parameters]
         self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in tensors]
         self._averages = [t.clone() for t in tensors] if config.average_decay > 0 else []
@@ -265,9 +307,7 @@ class NeusMethod:
 
     def state(self) -> dict[str, Tensor]:
         """Live tensors of everything that training changes, by name."""
-        state = {f"field.{name}": value for name, value in self.field.state_dict().items()}
-        occupancy = self.renderer.occupancy.state_dict()
-        state |= {f"occupancy.{name}": value for name, value in occupancy.items()}
+        state = model_state(self.field, self.renderer.occupancy, self.surroundings)
         for place, moments in enumerate(self._moments):
             state |= {f"optimizer.{place}.{k}": m for k, m in enumerate(moments)}
         state |= {f"average.{k}": average for k, average in enumerate(self._averages)}

@@ -79,14 +79,16 @@ def _silhouette(scene: Scene, config: NeusConfig) -> str:
         raise DataError(f"{scene.source}: silhouette = {wish!r}, but it has no {wish}; {way}")
     if wish in known:
         return wish
+    if config.background == "model":
+        return "none"
     found = next((name for name, there in known.items() if there), None)
     if wish == "auto" and found is not None:
         return found
     if config.background == "random":
         raise DataError(
             f"{scene.source}: method neus needs the outline of the object; give images with "
-            "alpha or a folder of masks, or, for pictures before a plain wall, "
-            "--set background=white (or black)"
+            "alpha or a folder of masks, or use --set background=white (or black) for pictures "
+            "before a plain wall, --set background=model for others"
         )
     if scene.background is None:
         raise DataError(

@@ -12,6 +12,7 @@ from lumigraph.training import StepEvent, evaluate, resume, train, train_config
 from lumigraph.training.checkpoint import load_checkpoint
 from lumigraph.training.files import newest_checkpoint, read_lines
 from lumigraph.training.method import Progress
+from lumigraph.training.metrics import psnr
 from lumigraph.training.neus import NeusMethod
 from lumigraph.training.registry import prepared_scene
 from lumigraph.training.report import write_report
@@ -37,6 +38,7 @@ def stop_after_ten(event):
     "changes",
     [
         {"exposure": True, "pose_refinement": True, "average_decay": 0.0},
+        {"background": "model", "background_samples": 8},
         {"mask_weight": 0.1, "curvature_weight": 1e-3, "depth_weight": 0.1, "point_weight": 0.1},
     ],
 )
@@ -135,6 +137,7 @@ OPTIONS = {
     "deep": {"surface_layers": 2, "color_layers": 2, "hidden_width": 64},
     "all pixels": {"empty_pixels": 1.0},
     "white": {"background": "white"},
+    "model": {"background": "model"},
 }
 
 
@@ -252,7 +255,7 @@ def test_masks_of_another_size_are_named(masked_scene, quick):
         ({"grid_resolution": 20}, "multiple of 8"),
         ({"initial_radius": 0.6}, r"must lie in \[0.001, 0.49\]"),
         ({"activation": "sine"}, "use one of relu, softplus"),
-        ({"silhouette": "none"}, "needs a plain background"),
+        ({"silhouette": "none"}, "needs another background"),
         ({"strategy": "mcmc"}, "a setting of method gaussians, not of neus"),
     ],
 )
@@ -269,3 +272,25 @@ def test_presets_and_schedule():
     assert tiny.learning_rate_factor(50, 0.4) == 1.0
     assert tiny.learning_rate_factor(50, 0.75) == pytest.approx(0.1**0.5)
     assert tiny.learning_rate_factor(50, 1.0) == pytest.approx(0.1)
+
+
+def test_surroundings_are_learnt_where_there_is_no_outline(shapes, quick, tmp_path):
+    """A ball before a far wall of colors, all opaque."""
+    shape = shapes["ball"]
+    scene, images = shape.scene, []
+    for k in range(len(scene.cameras)):
+        toward = scene.cameras.image_rays(k).directions.reshape(48, 48, 3)
+        wall = ((0.5 + 0.5 * torch.sin(3.0 * toward)) * 255).round().to(torch.uint8)
+        rgba = scene.images.load(k)
+        images.append(torch.where(rgba[..., 3:] > 0, rgba[..., :3], wall))
+    opaque = dataclasses.replace(
+        scene, images=MemoryImages(images), has_alpha=False, masks=None, aabb_scale=4
+    )
+    config = dataclasses.replace(quick, background="model", steps=300, background_samples=8)
+    run = train(opaque, config, out=tmp_path / "run")
+    model = run.model("cpu")
+    seen = model.render(scene.cameras[3]).color
+    assert psnr(seen, opaque.images.load(3) / 255) > 18
+    # the ball is told from the wall in a view of its own
+    frame, truth = model.render(scene.cameras[16]), scene.images.load(16)[..., 3] > 0
+    assert float(((frame.opacity > 0.5) == truth).float().mean()) > 0.97
