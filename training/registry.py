@@ -30,7 +30,8 @@ class MethodEntry:
     loader: str
     """Callable (scene, config, tensors, header, path, device) -> Model."""
     scene: str | None = None
-    """Callable (scene, config) -> Scene: the data as the method sees it; None: as it is."""
+    """Callable (scene, config) -> Scene: the data as the method sees it, which once done changes
+    nothing more; None: as it is."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -60,13 +61,11 @@ def prepared_scene(scene: Scene, config: RunConfig) -> Scene:
 def build_method(scene: Scene, config: RunConfig, device: torch.device) -> Method:
     """A method with initial values, ready to train.
 
-    Args:
-        scene: as `prepared_scene` gives it.
-
     Raises:
         ConfigError: unknown method. DataError: the scene lacks what it trains on.
     """
     entry = _entry(config.method)
+    scene = prepared_scene(scene, config)
     method: Method = _named(entry.module, entry.method)(scene, config, device)
     return method
 

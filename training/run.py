@@ -51,13 +51,13 @@ class Run:
         return cls(folder, config_from_dict(read_yaml(file), str(file)))
 
     def scene(self) -> Scene:
-        """The data that the run was trained on, loaded once.
+        """The data that the run was trained on, as its method sees it; loaded once.
 
         Raises:
             DataError: the data is not where it was, or was only ever in memory.
         """
         if self.given is not None:
-            return self.given
+            return prepared_scene(self.given, self.config)
         return _load_scene(self.path, self.config)
 
     def model(self, device: str | None = None) -> Model:
@@ -107,14 +107,13 @@ def _rows(tensor: Tensor) -> list[list[float]]:
 
 
 def load_scene(source: str | Path, config: RunConfig) -> Scene:
-    """Load data with the options of a configuration, as its method sees them."""
-    scene = datasets.load(
+    """Load data with the options of a configuration."""
+    return datasets.load(
         source,
         split_every=config.split_every,
         image_scale=config.image_scale,
         image_budget_bytes=int(config.image_budget_gib * 2**30),
     )
-    return prepared_scene(scene, config)
 
 
 @functools.lru_cache(maxsize=2)
@@ -122,4 +121,4 @@ def _load_scene(path: Path, config: RunConfig) -> Scene:
     record = read_json(path / "scene.json")
     if not isinstance(record, dict) or "source" not in record:
         raise DataError(f"{path / 'scene.json'}: has no 'source'; train the run again")
-    return load_scene(record["source"], config)
+    return prepared_scene(load_scene(record["source"], config), config)

@@ -59,6 +59,8 @@ def scene_of_surface(scene: Scene, config: NeusConfig) -> Scene:
     """
     if scene.images is None:
         raise DataError(f"{scene.source}: has no images to train on")
+    if isinstance(scene.images, CutOutImages):
+        return scene
     scene = dataclasses.replace(scene, aabb_scale=1)
     if config.background in ("white", "black"):
         scene = dataclasses.replace(scene, background=config.background)

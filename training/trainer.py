@@ -23,7 +23,7 @@ from .config import RunConfig, train_config
 from .events import CheckpointEvent, FinishedEvent, Listener, MessageEvent, StepEvent
 from .files import append_line, newest_checkpoint, read_lines, write_json, write_text, write_yaml
 from .method import Progress, StepResult
-from .registry import build_method, prepared_scene
+from .registry import build_method
 from .run import Run, load_scene, scene_record
 
 KEPT_CHECKPOINTS = 2
@@ -60,10 +60,7 @@ def train(
     if (folder / "config.yaml").exists():
         raise DataError(f"{folder}: already holds a run; resume it, or choose another folder")
     begin = time.perf_counter()
-    if isinstance(data, Scene):
-        scene = prepared_scene(data, config)
-    else:
-        scene = load_scene(data, config)
+    scene = data if isinstance(data, Scene) else load_scene(data, config)
     loaded = time.perf_counter() - begin
     loop = _Loop(scene, config, folder, on_event)
     write_yaml(folder / "config.yaml", config.to_dict())

@@ -173,6 +173,9 @@ def test_points_and_depths_pull_the_surface(term, strong, shapes, quick):
 def test_masks_become_the_outline(masked_scene, ball_scene, quick):
     prepared = prepared_scene(masked_scene, quick)
     assert isinstance(prepared.images, CutOutImages) and prepared.masks is None
+    explicit = dataclasses.replace(quick, silhouette="masks")
+    once = prepared_scene(masked_scene, explicit)
+    assert prepared_scene(once, explicit) is once
     rgba = prepared.images.load(0)
     assert rgba.shape[2] == 4 and prepared.has_alpha
     assert torch.equal(rgba[..., 3] > 0, ball_scene.images.load(0)[..., 3] > 0)
@@ -294,3 +297,10 @@ def test_surroundings_are_learnt_where_there_is_no_outline(shapes, quick, tmp_pa
     # the ball is told from the wall in a view of its own
     frame, truth = model.render(scene.cameras[16]), scene.images.load(16)[..., 3] > 0
     assert float(((frame.opacity > 0.5) == truth).float().mean()) > 0.97
+
+
+def test_runs_with_masks_are_judged_by_what_lies_inside(masked_scene, quick, tmp_path):
+    config = dataclasses.replace(quick, silhouette="masks")
+    run = train(masked_scene, config, out=tmp_path / "run")
+    assert run.scene().has_alpha
+    assert evaluate(run)["protocol"].startswith("test split, over white")
