@@ -62,6 +62,8 @@ class NeusConfig(RunConfig):
     """Vertices per axis of the coarsest level."""
     max_resolution: int = 512
     """Vertices per axis of the finest level."""
+    interpolation: Literal["linear", "smooth"] = "linear"
+    """Of the grid between its vertices; `smooth` (smooth-step) has normals without jumps."""
     hidden_width: int = 32
     """Units of every hidden layer: 32 or 64."""
     surface_layers: int = 1

@@ -60,6 +60,7 @@ def build_field(scene: Scene, config: NeusConfig, device: torch.device) -> Neura
         levels=config.levels,
         features=config.features,
         log2_table_size=config.log2_table_size,
+        smooth=config.interpolation == "smooth",
     )
     field = NeuralSurface(
         scene.bounds,

@@ -8,6 +8,7 @@ import torch
 
 from lumigraph.core import MemoryImages, PointCloud, cube
 from lumigraph.core.errors import ConfigError, DataError
+from lumigraph.cuda.dispatch import backend_override
 from lumigraph.training import StepEvent, evaluate, resume, train, train_config
 from lumigraph.training.checkpoint import load_checkpoint
 from lumigraph.training.files import newest_checkpoint, read_lines
@@ -134,6 +135,7 @@ OPTIONS = {
     "depths": {"depth_weight": 0.5},
     "annealed": {"annealing_steps": 40},
     "softplus": {"activation": "softplus"},
+    "smooth": {"interpolation": "smooth"},
     "deep": {"surface_layers": 2, "color_layers": 2, "hidden_width": 64},
     "all pixels": {"empty_pixels": 1.0},
     "white": {"background": "white"},
@@ -304,3 +306,15 @@ def test_runs_with_masks_are_judged_by_what_lies_inside(masked_scene, quick, tmp
     run = train(masked_scene, config, out=tmp_path / "run")
     assert run.scene().has_alpha
     assert evaluate(run)["protocol"].startswith("test split, over white")
+
+
+def test_a_step_by_emulated_cuda_is_that_of_the_cpu(ball_scene, quick):
+    small = dataclasses.replace(quick, march_steps=48, grid_resolution=16, occupancy_samples=256)
+    found = {}
+    for backend in ("cpu", "emu"):
+        with backend_override(backend):
+            trained = method(ball_scene, small)
+            trained._rays = 64
+            result = trained.step(Progress(0, rate=0.1))
+        found[backend] = (float(result.loss), int(result.samples), result.rays)
+    assert found["emu"] == pytest.approx(found["cpu"], rel=2e-3)
