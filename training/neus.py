@@ -219,7 +219,7 @@ class NeusMethod:
         loss.backward()
         self._optimize(step, progress.rate)
         self._adapt(len(batch.target), len(out.positions), out.marched)
-        error = (color.detach() - batch.target).square().mean()
+        error = (color.detach() - batch.target).square().sum() / max(color.numel(), 1)
         samples = torch.tensor(len(out.positions))
         return StepResult(loss.detach(), error, rays, samples, self._numbers())
 

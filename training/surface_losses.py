@@ -11,12 +11,13 @@ MASKED_END = 1e-4  # opacities are kept this far from 0 and 1 in the cross entro
 
 
 def color_loss(color: Tensor, target: Tensor, kind: str) -> Tensor:
-    """() of colors (N, 3): sum over channels, mean over rays. Huber grows like the square of an
-    error of up to 0.1, then like the error; `l1` is the error's size."""
+    """() of colors (N, 3): sum over channels, mean over rays, 0 without any. Huber grows like the
+    square of an error of up to 0.1, then like the error; `l1` is the error's size."""
+    rays = max(len(color), 1)
     if kind == "l1":
-        return (color - target).abs().sum(1).mean()
-    value = nn.functional.huber_loss(color, target, reduction="none", delta=HUBER_DELTA)
-    return value.sum(1).mean() * (HUBER_FACTOR / HUBER_DELTA)
+        return (color - target).abs().sum() / rays
+    value = nn.functional.huber_loss(color, target, reduction="sum", delta=HUBER_DELTA)
+    return value * (HUBER_FACTOR / HUBER_DELTA / rays)
 
 
 def eikonal_loss(gradient: Tensor) -> Tensor:
@@ -29,7 +30,9 @@ def eikonal_loss(gradient: Tensor) -> Tensor:
 def mask_loss(opacity: Tensor, alpha: Tensor) -> Tensor:
     """() cross entropy of opacities (N,) against pixels that are all object (alpha of 1)."""
     inside = (alpha > 0.9999).to(opacity.dtype)
-    return nn.functional.binary_cross_entropy(opacity.clamp(MASKED_END, 1 - MASKED_END), inside)
+    kept = opacity.clamp(MASKED_END, 1 - MASKED_END)
+    total = nn.functional.binary_cross_entropy(kept, inside, reduction="sum")
+    return total / max(len(opacity), 1)
 
 
 def tangent_directions(gradient: Tensor, generator: torch.Generator) -> Tensor:

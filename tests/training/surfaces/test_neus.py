@@ -206,6 +206,20 @@ def test_pictures_before_a_plain_wall_need_no_outline(masked_scene, quick):
     assert bool((trained.renderer.background == 0).all())
 
 
+@pytest.mark.parametrize("part", [0.0, 1.0])
+def test_pictures_of_nothing_leave_nothing(part, ball_scene, quick):
+    clear = [torch.zeros(48, 48, 4, dtype=torch.uint8)] * len(ball_scene.cameras)
+    scene = dataclasses.replace(ball_scene, images=MemoryImages(clear))
+    changes = {"empty_pixels": part, "mask_weight": 0.1, "curvature_weight": 1e-3}
+    trained = method(scene, dataclasses.replace(quick, **changes))
+    for step in range(40):
+        result = trained.step(Progress(step))
+        assert math.isfinite(float(result.loss)) and math.isfinite(float(result.squared_error))
+    frame = trained.renderer.render(trained.field, scene.cameras[0])
+    assert bool(frame.color.isfinite().all())
+    assert part == 0 or float(frame.opacity.mean()) < 0.01
+
+
 def refused(scene, config) -> str:
     with pytest.raises(DataError) as caught:
         method(scene, config)
