@@ -25,6 +25,7 @@ from .density_mesh import (
     volume_parts,
 )
 from .depth_fusion import LOOK_SCALE, fuse, fusion_cameras, memory_limit, voxel_grid
+from .distance_mesh import distance_surface, has_distance, surface_parts, unseen_cells
 from .hidden_space import hidden_cells
 from .isosurface import Surface
 from .mesh_files import SUFFIXES, TEXTURED_SUFFIXES, texture_files, write_mesh, write_textured
@@ -119,7 +120,7 @@ def mesh(
         on_progress: told the stage, how much of it is done, and of how much.
 
     Raises:
-        InputError: unknown suffix, an existing file, no median depth, no density.
+        InputError: unknown suffix, an existing file, no median depth, no density or distance.
         ConfigError: the volume does not fit into memory; says what to change.
         DataError: no surface was found.
         MissingExtraError: the extra `mesh` is not installed.
@@ -192,14 +193,20 @@ class _Job:
 
     @property
     def source(self) -> MeshSource:
-        """What the surface is taken from: the density where there is one, unless told otherwise."""
-        wished = self.options.depth is not None or self.options.orbit > 0
+        """What the surface is taken from: distance or density where there is one, unless told
+        otherwise."""
         if self.options.source is not None:
             return self.options.source
-        return "density" if has_density(self.model) and not wished else "fusion"
+        if self.options.depth is not None or self.options.orbit > 0:
+            return "fusion"
+        if has_distance(self.model):
+            return "distance"
+        return "density" if has_density(self.model) else "fusion"
 
     def surface(self) -> Surface:
         """All that was found."""
+        if self.source == "distance":
+            return self._of_distance()
         if self.source == "density":
             return self._of_density()
         return fuse(
@@ -208,6 +215,16 @@ class _Job:
             self.grid,
             options=self.options,
             on_view=lambda done, total: self.tell("fusing", done, total),
+        )
+
+    def _of_distance(self) -> Surface:
+        field, renderer = surface_parts(self.model)
+        return distance_surface(
+            field,
+            round(self.scene.side / self.grid.voxel),
+            limit=memory_limit(self.options, torch.device("cpu"))[0],
+            unseen=unseen_cells(renderer.occupancy),
+            on_brick=lambda done, total: self.tell("distance", done, total),
         )
 
     def _of_density(self) -> Surface:
@@ -246,7 +263,8 @@ class _Job:
             surface, most=options.components, least_triangles=options.least_triangles
         )
         if len(kept.triangles) == 0:
-            way = "a lower --level" if self.source == "density" else "--depth expected"
+            ways = {"density": "a lower --level", "distance": "a longer training"}
+            way = ways.get(self.source, "--depth expected")
             raise DataError(
                 f"{target}: not written: no surface was found in {len(self.cameras)} views "
                 f"({dropped} parts below {options.least_triangles} triangles); try {way}, "

@@ -11,12 +11,12 @@ from lumigraph.core.errors import ConfigError
 from .depth_views import DepthKind
 from .tsdf import TRUNCATIONS
 
-MeshSource = Literal["fusion", "density"]
+MeshSource = Literal["fusion", "density", "distance"]
 TextureColors = Literal["photographs", "renderings"]
 
 _CHOICES = {
     "depth": ("median", "expected"),
-    "source": ("fusion", "density"),
+    "source": ("fusion", "density", "distance"),
     "texture_colors": ("photographs", "renderings"),
 }
 _RANGES: dict[str, tuple[float, float]] = {
@@ -48,8 +48,8 @@ class MeshOptions:
     """median: where half of the light is gone; expected: the mean depth; None takes the first where
     the method renders it."""
     source: MeshSource | None = None
-    """fusion: rendered depths are fused; density: the surface of a volume's density; None takes
-    density where there is one."""
+    """fusion: rendered depths are fused; density: the surface of a volume's density; distance: where
+    a signed distance is zero; None takes distance or density where there is one."""
     level: float = 20.0
     """Density at the surface, per side of the scene's bounds; for source density."""
     texture: int | None = None
@@ -88,6 +88,6 @@ class MeshOptions:
             if getattr(self, name) not in (None, *known):
                 value = getattr(self, name)
                 raise ConfigError(f"{name} = {value!r}: expected {' or '.join(known)}")
-        if self.source == "density" and (self.depth is not None or self.orbit):
+        if self.source in ("density", "distance") and (self.depth is not None or self.orbit):
             option = "depth" if self.depth is not None else "orbit"
-            raise ConfigError(f"{option} is for a fusion of depths, not for the density")
+            raise ConfigError(f"{option} is for a fusion of depths, not for the {self.source}")

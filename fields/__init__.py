@@ -6,10 +6,14 @@ from .protocols import (
     GaussianTensors,
     GridNetworks,
     PrimitiveField,
+    RayBackground,
+    SurfaceField,
     TrainedParameter,
     VolumeField,
     to_grid_space,
 )
+from .surface_field import NeuralSurface, progressive_levels
+from .surroundings import Surroundings
 from .tinycudann_field import TinyCudaField
 
 __all__ = [
@@ -19,9 +23,14 @@ __all__ = [
     "GridField",
     "GridNetworks",
     "HashGridField",
+    "NeuralSurface",
     "PrimitiveField",
+    "RayBackground",
+    "SurfaceField",
+    "Surroundings",
     "TinyCudaField",
     "TrainedParameter",
     "VolumeField",
+    "progressive_levels",
     "to_grid_space",
 ]

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from lumigraph.cuda.surface import SurfaceSamples
 from lumigraph.cuda.volume_step import GridNetworks
 
 
@@ -35,6 +36,37 @@ class VolumeField(Protocol):
 
     def networks(self) -> GridNetworks | None:
         """The parts for fused kernels, or None when the field is of another make."""
+
+
+@runtime_checkable
+class SurfaceField(Protocol):
+    """Signed distance and its gradient, and color, at points of the unit cube of grid space."""
+
+    @property
+    def bounds(self) -> Tensor:
+        """(2, 3): lower and upper corner of the region of interest, a cube, in scene units."""
+
+    @property
+    def sharpness(self) -> Tensor:
+        """() inverse width of the surface, per grid unit."""
+
+    def sdf(self, positions: Tensor) -> Tensor:
+        """(M, 3) -> (M,) distance in grid units, negative inside; without gradients."""
+
+    def sdf_and_gradient(self, positions: Tensor) -> SurfaceSamples:
+        """(M, 3) -> distance (M,), feature (M, 16) and gradient (M, 3) of the distance."""
+
+    def color(self, samples: SurfaceSamples, positions: Tensor, directions: Tensor) -> Tensor:
+        """sRGB (M, 3) in [0, 1] of places that `sdf_and_gradient` was asked about, seen along
+        unit directions (M, 3)."""
+
+
+class RayBackground(Protocol):
+    """What rays see that leave the unit cube of grid space."""
+
+    def colors(self, origins: Tensor, directions: Tensor, jitter: Tensor | None = None) -> Tensor:
+        """sRGB (N, 3) of rays (N, 3) in grid space; jitter (N,) in [0, 1) moves samples."""
+        ...
 
 
 class GaussianTensors(NamedTuple):

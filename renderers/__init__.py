@@ -2,6 +2,15 @@
 
 from .occupancy import OccupancyGrid
 from .splat import SplatRenderer
+from .surface import SurfaceRays, SurfaceRenderer
 from .volume import Cancelled, RayColors, VolumeRenderer
 
-__all__ = ["Cancelled", "OccupancyGrid", "RayColors", "SplatRenderer", "VolumeRenderer"]
+__all__ = [
+    "Cancelled",
+    "OccupancyGrid",
+    "RayColors",
+    "SplatRenderer",
+    "SurfaceRays",
+    "SurfaceRenderer",
+    "VolumeRenderer",
+]

@@ -13,6 +13,7 @@ from lumigraph.core.errors import ConfigError
 
 from .config_gaussians import GAUSSIANS_PRESETS, GaussiansConfig
 from .config_nerf import NERF_PRESETS, NerfConfig
+from .config_neus import NEUS_PRESETS, NeusConfig
 from .config_run import RunConfig, has_type, setting_types
 
 __all__ = [
@@ -20,18 +21,27 @@ __all__ = [
     "PRESETS",
     "GaussiansConfig",
     "NerfConfig",
+    "NeusConfig",
     "RunConfig",
     "config_from_dict",
     "methods_with",
     "train_config",
 ]
 
-CONFIGS: dict[str, type[RunConfig]] = {"nerf": NerfConfig, "gaussians": GaussiansConfig}
+CONFIGS: dict[str, type[RunConfig]] = {
+    "nerf": NerfConfig,
+    "gaussians": GaussiansConfig,
+    "neus": NeusConfig,
+}
 """Method -> the class of its settings."""
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     (method, size): values
-    for method, sizes in (("nerf", NERF_PRESETS), ("gaussians", GAUSSIANS_PRESETS))
+    for method, sizes in (
+        ("nerf", NERF_PRESETS),
+        ("gaussians", GAUSSIANS_PRESETS),
+        ("neus", NEUS_PRESETS),
+    )
     for size, values in sizes.items()
 }
 """(method, size) -> what differs from the defaults of the method's class."""
@@ -45,6 +55,8 @@ def train_config(
 def train_config(
     method: Literal["gaussians"], preset: str = "tiny", **overrides: Any
 ) -> GaussiansConfig: ...
+@overload
+def train_config(method: Literal["neus"], preset: str = "tiny", **overrides: Any) -> NeusConfig: ...
 @overload
 def train_config(method: str, preset: str = "tiny", **overrides: Any) -> RunConfig: ...
 def train_config(method: str = "nerf", preset: str = "tiny", **overrides: Any) -> RunConfig:
@@ -101,6 +113,6 @@ def methods_with(name: str) -> list[str]:
     """Methods that have a setting.
 
     >>> methods_with("levels")
-    ['nerf']
+    ['nerf', 'neus']
     """
     return [method for method, kind in CONFIGS.items() if name in setting_types(kind)]

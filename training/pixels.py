@@ -6,6 +6,7 @@ resident and moves on every `WINDOW_STEPS` steps, so that all are seen. Letters:
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,16 @@ class RayBatch:
     """(N,) place of the image in the training split."""
     pixels: Tensor
     """(N, 2) x, y of the pixel centre."""
+    alpha: Tensor
+    """(N,) how much of the pixel the object covers; 1 where the image has no alpha."""
+    distance: Tensor | None = None
+    """(N,) known distance along the ray in grid units, 0 unknown; None where not asked for."""
+
+    def select(self, chosen: Tensor | slice) -> RayBatch:
+        """Some of the rays."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        kept: dict[str, Any] = {k: None if v is None else v[chosen] for k, v in values.items()}
+        return RayBatch(**kept)
 
 
 def check_images(scene: Scene) -> None:
@@ -71,6 +82,7 @@ class PixelSampler:
         indices: (C,) cameras to draw from.
         budget_bytes: memory for decoded pixels.
         random_background: blend a random color behind each ray instead of the scene's.
+        distances: whether to give the distances of the scene's depth images.
         device: where pixels are kept and batches made.
         seed: of all random numbers; `state` and `set_state` save and restore the sequence.
 
@@ -87,8 +99,12 @@ class PixelSampler:
         random_background: bool,
         device: torch.device,
         seed: int,
+        distances: bool = False,
     ) -> None:
         check_images(scene)
+        if distances and scene.depths is None:
+            raise DataError(f"{scene.source}: has no depth images to train on")
+        self._wants_distances = distances
         self._scene, self._indices, self._device = scene, indices.cpu(), device
         self._random_background = random_background
         self._generator = torch.Generator(device=device).manual_seed(seed)
@@ -106,6 +122,7 @@ class PixelSampler:
     def _window_length(self, budget_bytes: int) -> int:
         sizes = self._scene.cameras.sizes[self._indices].prod(dim=1)
         channels = 5 if self._scene.masks is not None else 4
+        channels += 4 * self._wants_distances
         used = torch.cumsum(sizes * channels, 0)
         fitting = int((used <= budget_bytes).sum())
         if fitting == 0:
@@ -137,6 +154,10 @@ class PixelSampler:
         if masks is not None:
             flat = [masks.load(int(self._indices[place])).reshape(-1) for place in places]
             self._mask = torch.cat(flat).to(self._device)
+        depths, self._depth = self._scene.depths, None
+        if self._wants_distances and depths is not None:
+            flat = [depths.load(int(self._indices[place])).reshape(-1) for place in places]
+            self._depth = torch.cat(flat).to(self._device)
 
     def _load(self, index: int) -> Tensor:
         """(P, 4) uint8 of one image; opaque where it has no alpha."""
@@ -173,7 +194,16 @@ class PixelSampler:
             weight=None if self._mask is None else self._mask[index].float(),
             image_places=places,
             pixels=pixels,
+            alpha=alpha[:, 0],
+            distance=self._distances(index, places, rays.directions),
         )
+
+    def _distances(self, index: Tensor, places: Tensor, directions: Tensor) -> Tensor | None:
+        """(N,) of the depth images, along the rays and in grid units."""
+        if self._depth is None:
+            return None
+        slant = (self.cameras.forwards[places] * directions).sum(1).clamp_min(1e-6)
+        return self._depth[index] / slant / (self._bounds[1, 0] - self._bounds[0, 0])
 
     def state(self) -> Tensor:
         """State of the random numbers, for a checkpoint."""

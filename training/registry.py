@@ -29,6 +29,9 @@ class MethodEntry:
     """Callable (scene, config, device) -> Method."""
     loader: str
     """Callable (scene, config, tensors, header, path, device) -> Model."""
+    scene: str | None = None
+    """Callable (scene, config) -> Scene: the data as the method sees it, which once done changes
+    nothing more; None: as it is."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -36,7 +39,23 @@ METHODS: dict[str, MethodEntry] = {
     "gaussians": MethodEntry(
         "lumigraph.training.gaussians.method", "GaussiansMethod", "load_gaussians_model"
     ),
+    "neus": MethodEntry(
+        "lumigraph.training.neus", "NeusMethod", "load_neus_model", "scene_of_surface"
+    ),
 }
+
+
+def prepared_scene(scene: Scene, config: RunConfig) -> Scene:
+    """The data as a method trains on it and is judged by.
+
+    Raises:
+        ConfigError: unknown method. DataError: the scene lacks what the method needs.
+    """
+    entry = _entry(config.method)
+    if entry.scene is None:
+        return scene
+    prepared: Scene = _named(entry.module, entry.scene)(scene, config)
+    return prepared
 
 
 def build_method(scene: Scene, config: RunConfig, device: torch.device) -> Method:
@@ -46,6 +65,7 @@ def build_method(scene: Scene, config: RunConfig, device: torch.device) -> Metho
         ConfigError: unknown method. DataError: the scene lacks what it trains on.
     """
     entry = _entry(config.method)
+    scene = prepared_scene(scene, config)
     method: Method = _named(entry.module, entry.method)(scene, config, device)
     return method
 

@@ -172,6 +172,10 @@ def _curves(rows: Sequence[dict[str, Any]]) -> list[str]:
     counts = [_number(row.get("gaussians")) for row in rows]
     if any(map(math.isfinite, counts)):
         plots.append(curve(times, counts, label="Gaussians"))
+    sharpness = [_number(row.get("sharpness")) for row in rows]
+    if any(map(math.isfinite, sharpness)):
+        label = "sharpness of the surface, over the side of the bounds"
+        plots.append(curve(times, sharpness, label=label, logarithmic=True))
     return plots
 
 

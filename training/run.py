@@ -25,7 +25,7 @@ from .checkpoint import load_checkpoint
 from .config import RunConfig, config_from_dict
 from .files import newest_checkpoint, read_json, read_yaml, write_json
 from .method import Model
-from .registry import build_model
+from .registry import build_model, prepared_scene
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Run:
         return cls(folder, config_from_dict(read_yaml(file), str(file)))
 
     def scene(self) -> Scene:
-        """The data that the run was trained on, loaded once.
+        """The data that the run was trained on, as its method sees it; loaded once.
 
         Raises:
             DataError: the data is not where it was, or was only ever in memory.
         """
         if self.given is not None:
-            return self.given
+            return prepared_scene(self.given, self.config)
         return _load_scene(self.path, self.config)
 
     def model(self, device: str | None = None) -> Model:
@@ -121,4 +121,4 @@ def _load_scene(path: Path, config: RunConfig) -> Scene:
     record = read_json(path / "scene.json")
     if not isinstance(record, dict) or "source" not in record:
         raise DataError(f"{path / 'scene.json'}: has no 'source'; train the run again")
-    return load_scene(record["source"], config)
+    return prepared_scene(load_scene(record["source"], config), config)

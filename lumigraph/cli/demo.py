@@ -17,7 +17,7 @@ class Arguments:
     """Run folder to write."""
     seconds: float = 45.0
     """Training time."""
-    method: Literal["nerf", "gaussians"] = "nerf"
+    method: Literal["nerf", "gaussians", "neus"] = "nerf"
     """What is trained: a radiance field on a grid, or a cloud of 3D Gaussians."""
     preset: Literal["tiny", "small", "full"] = "tiny"
     """Size: tiny for a CPU, small and full for a GPU."""

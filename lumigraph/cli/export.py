@@ -49,9 +49,11 @@ class Arguments:
     """mesh: voxels along the side of the scene's bounds, instead of --voxel."""
     truncation: float = 4.0
     """mesh: distance from the surface up to which depths count, in voxels, 2 to 8."""
-    from_: Annotated[Literal["fusion", "density"] | None, tyro.conf.arg(name="from")] = None
-    """mesh: from rendered depths, or from the density of a volume; by default from density where
-    there is one."""
+    from_: Annotated[
+        Literal["fusion", "density", "distance"] | None, tyro.conf.arg(name="from")
+    ] = None
+    """mesh: from rendered depths, the density of a volume, or a signed distance; by default from
+    distance or density where there is one."""
     level: float = 20.0
     """mesh: density at the surface, per side of the scene's bounds; for --from density."""
     depth: Literal["median", "expected"] | None = None

@@ -53,8 +53,9 @@ class Arguments:
     """Folder or file of posed images, or builtin:object. Not needed with --resume."""
     out: Path | None = None
     """Run folder to write; by default runs/ and the name of the data."""
-    method: Literal["nerf", "gaussians"] = "nerf"
-    """What is trained: a radiance field on a grid, or a cloud of 3D Gaussians."""
+    method: Literal["nerf", "gaussians", "neus"] = "nerf"
+    """What is trained: a radiance field on a grid, a cloud of 3D Gaussians, or a surface with
+    normals and a mesh."""
     preset: Literal["tiny", "small", "full"] = "tiny"
     """Size: tiny for a CPU, small and full for a GPU."""
     steps: int | None = None

@@ -98,7 +98,24 @@ def colmap_folder(folder: Path) -> Path:
     return folder
 
 
+def neus_folder(folder: Path) -> Path:
+    """Projections, the sphere of the object, pictures and masks."""
+    entries = {}
+    for name in ("image", "mask"):
+        (folder / name).mkdir(parents=True)
+    lens = np.array([[FOCAL, 0, SIDE / 2, 0], [0, FOCAL, SIDE / 2, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    for index, pose in enumerate(ring(9)):
+        rgba = picture(index, alpha=True)
+        iio.imwrite(folder / "image" / f"{index:03d}.png", rgba[..., :3])
+        iio.imwrite(folder / "mask" / f"{index:03d}.png", rgba[..., 3])
+        entries[f"world_mat_{index}"] = lens @ np.linalg.inv(pose)
+        entries[f"scale_mat_{index}"] = np.eye(4)
+    np.savez(folder / "cameras_sphere.npz", **entries)
+    return folder
+
+
 FOLDERS = {
+    "dtu": neus_folder,
     "lego_gaussians": blender_folder,
     "can_gaussians": colmap_folder,
     "demo": blender_folder,

@@ -65,7 +65,11 @@ def test_ends_of_the_ranges_of_gaussians(name):
     ("method", "change", "message"),
     [
         ("gaussians", {"max_gausians": 5}, "unknown setting 'max_gausians'; remove it"),
-        ("gaussians", {"levels": 4}, "'levels' is a setting of method nerf, not of gaussians"),
+        (
+            "gaussians",
+            {"levels": 4},
+            "'levels' is a setting of method nerf and neus, not of gaussians",
+        ),
         ("nerf", {"strategy": "mcmc"}, "'strategy' is a setting of method gaussians, not of nerf"),
         ("gaussians", {"strategy": "grow"}, "strategy = 'grow': unknown, use one of default, mcmc"),
         ("gaussians", {"max_gaussians": 1e5}, "max_gaussians = 100000.0 has the wrong type"),
@@ -95,7 +99,7 @@ def test_files_without_a_method_are_of_the_first():
 
 
 def test_methods_with_a_setting():
-    assert methods_with("seed") == ["nerf", "gaussians"]
+    assert methods_with("seed") == ["nerf", "gaussians", "neus"]
     assert methods_with("noise_rate") == ["gaussians"] and methods_with("nothing") == []
 
 
