@@ -48,8 +48,8 @@ class MeshOptions:
     """median: where half of the light is gone; expected: the mean depth; None takes the first where
     the method renders it."""
     source: MeshSource | None = None
-    """fusion: rendered depths are fused; density: the surface of a volume's density; distance: where
-    a signed distance is zero; None takes distance or density where there is one."""
+    """fusion: rendered depths are fused; density: the surface of a volume's density; distance:
+    where a signed distance is zero; None takes distance or density where there is one."""
     level: float = 20.0
     """Density at the surface, per side of the scene's bounds; for source density."""
     texture: int | None = None

@@ -57,8 +57,11 @@ def test_the_mesh_of_a_run_is_its_zero_set_in_the_unit_of_the_capture(shapes, qu
     run = train(scene, dataclasses.replace(quick, steps=150), out=tmp_path / "run")
     told = []
     options = MeshOptions(resolution=64, components=1)
-    report = mesh(run, out=tmp_path / "x.ply", options=options, on_view=lambda *d: told.append(d))
-    assert told == [(1, 1)] and report.components == 1
+    report = mesh(
+        run, out=tmp_path / "x.ply", options=options, on_progress=lambda *done: told.append(done)
+    )
+    assert told == [("distance", 1, 1)] and report.components == 1
+    assert report.source == "distance"
     found = trimesh.load(tmp_path / "x.ply", process=False)
     assert found.is_watertight and found.volume > 0
     vertices = torch.from_numpy(np.asarray(found.vertices))
@@ -66,7 +69,7 @@ def test_the_mesh_of_a_run_is_its_zero_set_in_the_unit_of_the_capture(shapes, qu
     plain = mesh(
         run, out=tmp_path / "y.ply", options=dataclasses.replace(options, depth="expected")
     )
-    assert plain.triangles > 0  # depths are fused
+    assert plain.triangles > 0 and plain.source == "fusion"
 
 
 @pytest.mark.gpu
