@@ -29,7 +29,7 @@ from lumigraph.core.errors import ConfigError, InputError, require
 from lumigraph.cuda.reference.marching import unpack_bits
 from lumigraph.fields.protocols import VolumeField, to_grid_space
 
-from .isosurface import CELLS, LEAST_DISTANCE, Surface, joined
+from .isosurface import CELLS, LEAST_DISTANCE, Surface, gathered
 
 MOST_CELLS = 2048
 """Along a side of the region."""
@@ -38,7 +38,6 @@ COLOR_CHUNK = 1 << 12
 COLOR_OFFSET = 2.0
 """Cells in front of the surface from which its color is looked at."""
 _DARKEST = 4.0  # of the logarithm of density over level; more would hide what lies beside it
-_BYTES = 800  # of a vertex and its two triangles until the file is written, as measured
 
 
 @dataclass(frozen=True)
@@ -154,21 +153,12 @@ def density_surface(
         MissingExtraError: scikit-image is not installed.
     """
     cells = Occupancy(occupancy, hidden)
-    places, triangles, count = [np.empty((0, 3))], [np.empty((0, 3), np.int64)], 0
-    for done, total, brick in _bricks(grid, cells):
-        found = None if brick is None else _march(field, cells, grid, brick, level)
-        if found is not None:
-            places.append(found[0])
-            triangles.append(found[1] + count)
-            count += len(found[0])
-            if count * _BYTES > limit:
-                raise ConfigError(
-                    f"the mesh would need more than {limit / 2**30:.2f} GiB; use a lower "
-                    "--resolution, a higher --level or a smaller --reach"
-                )
-        if on_brick is not None:
-            on_brick(done, total)
-    vertices, faces = joined(np.concatenate(places), np.concatenate(triangles))
+    parts = (
+        (done, total, None if brick is None else _march(field, cells, grid, brick, level))
+        for done, total, brick in _bricks(grid, cells)
+    )
+    advice = "a lower --resolution, a higher --level or a smaller --reach"
+    vertices, faces = gathered(parts, limit=limit, advice=advice, on_part=on_brick)
     bounds = field.bounds.cpu().double().numpy()
     side = bounds[1, 0] - bounds[0, 0]
     colors = np.full((len(vertices), 3), 128, np.uint8)

@@ -22,14 +22,13 @@ from scipy import ndimage
 from lumigraph.core.errors import ConfigError, InputError, require
 from lumigraph.fields.protocols import SurfaceField, to_grid_space
 
-from .isosurface import CELLS, LEAST_DISTANCE, Surface, joined
+from .isosurface import CELLS, LEAST_DISTANCE, Surface, gathered
 
 MOST_CELLS = 2048
 """Along a side of the bounds."""
 CHUNK = 1 << 18
 _STRIDE = 4  # cells between the places looked at first
 _NEAR = 2.5  # strides; 1.3 would do for true distances, learnt ones grow slower or faster
-_BYTES = 3 * 24 + 2 * 48  # of a vertex and its two triangles, with copies
 
 Unseen = NDArray[np.bool_]
 
@@ -82,22 +81,12 @@ def distance_surface(
             f"the mesh would have {cells} cells along a side, expected 8 to {MOST_CELLS}; change "
             "--resolution or --voxel"
         )
-    places, triangles, count = [np.empty((0, 3))], [np.empty((0, 3), np.int64)], 0
     along = math.ceil(cells / CELLS)
-    for done, brick in enumerate(itertools.product(range(along), repeat=3), start=1):
-        found = _march(field, np.array(brick) * CELLS, cells, unseen)
-        if found is not None:
-            places.append(found[0])
-            triangles.append(found[1] + count)
-            count += len(found[0])
-            if count * _BYTES > limit:
-                raise ConfigError(
-                    f"the mesh would need more than {limit / 2**30:.2f} GiB; use a lower "
-                    "--resolution"
-                )
-        if on_brick is not None:
-            on_brick(done, along**3)
-    vertices, faces = joined(np.concatenate(places), np.concatenate(triangles))
+    parts = (
+        (done, along**3, _march(field, np.array(brick) * CELLS, cells, unseen))
+        for done, brick in enumerate(itertools.product(range(along), repeat=3), start=1)
+    )
+    vertices, faces = gathered(parts, limit=limit, advice="a lower --resolution", on_part=on_brick)
     bounds = field.bounds.detach().cpu().double().numpy()
     side = bounds[1, 0] - bounds[0, 0]
     points = vertices / cells * side + bounds[0]

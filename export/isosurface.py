@@ -9,14 +9,14 @@ T triangles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lumigraph.core.errors import require
+from lumigraph.core.errors import ConfigError, require
 
 from .tsdf import BLOCK, TsdfVolume
 
@@ -28,6 +28,11 @@ LEAST_WEIGHT = 1e-3
 LEAST_DISTANCE = 1e-3
 """Truncations: distances are kept this far from 0, so that no vertex falls onto a voxel."""
 COLOR_BATCH = 1 << 18
+VERTEX_BYTES = 800
+"""Of a vertex and its two triangles until the file is written, as measured."""
+
+Part = tuple[NDArray[np.float64], NDArray[np.int64]]
+"""Places in the grid (V, 3), and triangles (T, 3)."""
 
 
 class Surface(NamedTuple):
@@ -128,6 +133,40 @@ def _dense(
     side, end = (BRICK + 1) * BLOCK, CELLS + 1
     cut = np.s_[:end, :end, :end]
     return distance.reshape((side,) * 3)[cut], known.reshape((side,) * 3)[cut]
+
+
+def gathered(
+    parts: Iterable[tuple[int, int, Part | None]],
+    *,
+    limit: int,
+    advice: str,
+    on_part: Callable[[int, int], None] | None = None,
+) -> Part:
+    """Triangles of parts of one grid as one mesh without seams.
+
+    Args:
+        parts: how many are done, of how many, and places in the grid (V, 3) with triangles (T, 3),
+            None where there are none.
+        limit: bytes that the mesh may take until it is written.
+        advice: what to change if it takes more.
+        on_part: told after each part how many are done, and of how many.
+
+    Raises:
+        ConfigError: the mesh does not fit.
+    """
+    places, triangles, count = [np.empty((0, 3))], [np.empty((0, 3), np.int64)], 0
+    for done, total, part in parts:
+        if part is not None:
+            places.append(part[0])
+            triangles.append(part[1] + count)
+            count += len(part[0])
+            if count * VERTEX_BYTES > limit:
+                raise ConfigError(
+                    f"the mesh would need more than {limit / 2**30:.2f} GiB; use {advice}"
+                )
+        if on_part is not None:
+            on_part(done, total)
+    return joined(np.concatenate(places), np.concatenate(triangles))
 
 
 def joined(
