@@ -34,6 +34,11 @@ class ImageOptimizer:
         groups = [{"params": [table], "lr": rate, "base_rate": rate} for table, rate in tables]
         self._adam = torch.optim.Adam(groups, betas=BETAS, eps=1e-15) if groups else None
 
+    @property
+    def tables(self) -> list[nn.Parameter]:
+        """What is learnt, for those who scale its gradients."""
+        return [table for table, _ in self._gathered]
+
     def rays(self, origins: Tensor, directions: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """Rays (N, 3) in grid space, by the corrected poses of their images (N,)."""
         if self.poses is None:

@@ -23,7 +23,7 @@ from lumigraph.renderers import OccupancyGrid, VolumeRenderer
 
 from .checkpoint import copy_state
 from .config import NerfConfig
-from .image_tables import ExposureTable, PoseTable
+from .image_optimizer import ImageOptimizer
 from .method import Model, Progress, StepResult
 from .pixels import PixelSampler, RayBatch
 
@@ -34,10 +34,6 @@ EARLY_DECAY = 0.6
 SYNC_STEPS = 8  # a GPU is asked for its sample count this often
 HUBER_DELTA = 0.1
 ADAM_BETAS = (0.9, 0.99)
-# A step has few rays of each image: what belongs to images moves on the gradients of several.
-IMAGE_STEPS = 16
-IMAGE_BETAS = (0.9, 0.99)
-EXPOSURE_RATE = 2e-2
 # Keeps the gradients of single samples, a mean over up to 2^18 rays, in the range of fp16.
 GPU_GRADIENT_SCALE = 2.0**17
 FOREIGN_GRADIENT_SCALE = 2.0**10  # tiny-cuda-nn multiplies by another 2^7
@@ -136,37 +132,19 @@ class NerfMethod:
             device=device,
             seed=config.seed,
         )
-        self.exposure = ExposureTable(len(train)).to(device) if config.exposure else None
-        self.poses = PoseTable(len(train)).to(device) if config.pose_refinement else None
+        self.images = ImageOptimizer(len(train), config, device)
+        self.exposure, self.poses = self.images.exposure, self.images.poses
         self._generator = torch.Generator().manual_seed(config.seed + 1)
         self._parameters = self.field.trained_parameters()
         tensors = [parameter.tensor for parameter in self._parameters]
         self._gradients = [torch.zeros_like(t) for t in tensors]
         self._moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in tensors]
-        self._small = self._small_optimizer()
-        tables: list[nn.Parameter] = []
-        if self.exposure is not None:
-            tables.append(self.exposure.log_gain)
-        if self.poses is not None:
-            tables.append(self.poses.motion)
-        self._gathered = [(table, torch.zeros_like(table)) for table in tables]
         self._skipped = torch.zeros(1, dtype=torch.int32, device=device)
         on_cpu = device.type == "cpu"
         foreign = self.field.networks() is None
         gpu_scale = FOREIGN_GRADIENT_SCALE if foreign else GPU_GRADIENT_SCALE
         self._scale = 1.0 if on_cpu else gpu_scale
         self._rays = FIRST_RAYS if on_cpu else 8 * FIRST_RAYS
-
-    def _small_optimizer(self) -> torch.optim.Adam | None:
-        groups: list[dict[str, Any]] = []
-        if self.exposure is not None:
-            groups.append({"params": [self.exposure.log_gain], "lr": EXPOSURE_RATE})
-        if self.poses is not None:
-            rate = self.config.pose_learning_rate
-            groups.append({"params": [self.poses.motion], "lr": rate})
-        for group in groups:
-            group["base_rate"] = group["lr"]
-        return torch.optim.Adam(groups, betas=IMAGE_BETAS, eps=1e-15) if groups else None
 
     @property
     def rays(self) -> int:
@@ -240,9 +218,7 @@ class NerfMethod:
         return result, out.wanted
 
     def _autograd_step(self, batch: RayBatch) -> tuple[StepResult, Tensor]:
-        origins, directions = batch.origins, batch.directions
-        if self.poses is not None:
-            origins, directions = self.poses(origins, directions, batch.image_places)
+        origins, directions = self.images.rays(batch.origins, batch.directions, batch.image_places)
         out = self.renderer.render_rays(
             self.field,
             origins,
@@ -252,9 +228,7 @@ class NerfMethod:
             max_samples=4 * self.config.batch_samples,
             distortion=self.config.distortion_weight > 0,
         )
-        color = out.color
-        if self.exposure is not None:
-            color = color * self.exposure(batch.image_places)
+        color = self.images.colors(out.color, batch.image_places)
         weight = 1.0 if batch.weight is None else batch.weight[:, None]
         error = color - batch.target
         if self.config.loss == "huber":
@@ -278,7 +252,7 @@ class NerfMethod:
             if parameter.tensor.grad is not None:
                 gradient += parameter.tensor.grad
                 parameter.tensor.grad = None
-        for table, _ in self._gathered:
+        for table in self.images.tables:
             if table.grad is not None:
                 table.grad /= self._scale
 
@@ -300,27 +274,7 @@ class NerfMethod:
                 grad_scale=self._scale,
                 bad_count=self._skipped,
             )
-        if self._small is not None:
-            self._optimize_images(self._small, step, rate)
-
-    def _optimize_images(self, optimizer: torch.optim.Adam, step: int, rate: float) -> None:
-        """Gather the gradients of exposures and poses; every few steps move by them."""
-        for table, gathered in self._gathered:
-            if table.grad is not None:
-                gathered += table.grad
-            table.grad = None
-        if (step + 1) % IMAGE_STEPS:
-            return
-        for table, gathered in self._gathered:
-            table.grad = gathered.clone()
-            gathered.zero_()
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_rate"] * rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        for module in (self.exposure, self.poses):
-            if module is not None:
-                module.center()
+        self.images.step(step, rate)
 
     def _adapt(self, step: int, samples: Tensor) -> None:
         """Choose the number of rays so that the next batch has about `batch_samples`."""
@@ -339,11 +293,7 @@ class NerfMethod:
         state |= {f"occupancy.{name}": v for name, v in self.occupancy.state_dict().items()}
         for place, moments in enumerate(self._moments):
             state |= {f"optimizer.{place}.{k}": m for k, m in enumerate(moments)}
-        state |= {f"gathered.{k}": gradient for k, (_, gradient) in enumerate(self._gathered)}
-        for name, module in (("exposure", self.exposure), ("poses", self.poses)):
-            if module is not None:
-                state |= {f"{name}.{key}": v for key, v in module.state_dict().items()}
-        return state
+        return state | self.images.state()
 
     def random_state(self) -> dict[str, Tensor]:
         return {
@@ -353,14 +303,7 @@ class NerfMethod:
 
     def small_state(self) -> dict[str, Tensor]:
         """Adam's moments of exposures and poses."""
-        if self._small is None:
-            return {}
-        found = self._small.state_dict()["state"]
-        return {
-            f"small.{place}.{key}": torch.as_tensor(value)
-            for place, values in found.items()
-            for key, value in values.items()
-        }
+        return self.images.small_state()
 
     def restore(self, tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint."""
@@ -369,15 +312,8 @@ class NerfMethod:
         self._generator.set_state(tensors["random.occupancy"].cpu())
         self._rays = int(header["rays"])
         self._skipped.fill_(int(header["bad_gradients"]))
+        self.images.restore(tensors)
         self.occupancy.refresh()
-        if self._small is not None:
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, value in tensors.items():
-                if name.startswith("small."):
-                    _, place, key = name.split(".", 2)
-                    state.setdefault(int(place), {})[key] = value
-            whole = self._small.state_dict()
-            self._small.load_state_dict({**whole, "state": state})
 
     def header(self) -> dict[str, Any]:
         """JSON values that `restore` needs besides tensors."""
