@@ -25,9 +25,9 @@ from .volume import Cancelled
 
 RAYS_PER_CHUNK = {"cpu": 2**13, "cuda": 2**18}
 SAMPLES_PER_CHUNK = {"cpu": 2**18, "cuda": 2**22}
-OCCUPANCY_MARGIN = (
-    0.5  # of a cell's side: the place looked at need not be the nearest to the surface
-)
+OCCUPANCY_MARGIN = 1.0
+"""Sides of a cell by which places looked at count as nearer to the surface than they are: they need
+not be the nearest of their cell, and the surface moves between two looks."""
 VISIBLE = 0.5  # opacity from which a pixel has a surface
 
 

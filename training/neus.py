@@ -47,6 +47,8 @@ LEAST_RAYS, MOST_RAYS = 128, 2**18
 ROOM = 4  # marched samples of a step, of those that light reaches
 EARLY_STEPS = 512  # while the surface still moves, old cells fade fast
 EARLY_DECAY = 0.6
+# Surfaces appear where nothing was: random looks take a thousand steps to have been everywhere.
+ROUND_STEPS = 512
 ADAM_BETAS = (0.9, 0.99)
 POINTS = 1024  # of the scene, looked at in a step
 CURVED_PART = 4  # every so many samples are asked for their curvature
@@ -236,7 +238,7 @@ class NeusMethod:
     def _update_occupancy(self, step: int) -> None:
         if step % (4 if step < 256 else 16):
             return
-        every_cell, occupancy = step == 0, self.renderer.occupancy
+        every_cell, occupancy = step % ROUND_STEPS == 0, self.renderer.occupancy
         occupancy.update(
             self.renderer.density(self.field),
             count=occupancy.cell_count if every_cell else self.config.occupancy_samples,
