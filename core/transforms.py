@@ -9,16 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from lumigraph.core.axes import AXIS_NAMES
 from lumigraph.core.errors import InputError
 from lumigraph.core.shapes import check_shapes
 
-AxisName = Literal["x", "-x", "y", "-y", "z", "-z"]
-AXIS_NAMES: tuple[AxisName, ...] = get_args(AxisName)
 _SMALL_SQUARED_ANGLE = 1e-4  # below it the first Taylor terms are exact to 1e-12
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 
 from lumigraph.core import Cameras, GaussianCloud, InputError, Scene
+from lumigraph.core.axes import AxisName
 from lumigraph.core.camera_path import CameraPath
-from lumigraph.core.transforms import AxisName, axis_of
+from lumigraph.core.transforms import axis_of
 from lumigraph.export.frame_layout import LAYOUTS, Layout, Picture, arranged, centered, fitting
 from lumigraph.export.render_source import Renders, Source, open_source
 from lumigraph.export.splat_files import FILE_UP

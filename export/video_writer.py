@@ -128,7 +128,10 @@ def to_bytes(frame: Any) -> np.ndarray:
     [[[128, 128, 128]]]
     """
     if hasattr(frame, "detach"):
-        frame = frame.detach().cpu().numpy()
+        from lumigraph.training.pictures import to_bytes as rounded
+
+        floating = frame.is_floating_point() and frame.ndim == 3 and frame.shape[2] == 3
+        frame = (rounded(frame) if floating else frame.detach()).cpu().numpy()
     picture = np.asarray(frame)
     if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
         raise InputError(f"a frame has shape {picture.shape}: expected (height, width, 3)")

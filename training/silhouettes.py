@@ -14,6 +14,7 @@ from torch import Tensor
 from lumigraph.core import DataError, ImageSource, MapSource, Scene
 
 from .config_neus import NeusConfig
+from .pixels import check_images
 
 LOOKED_POINTS = 4096
 LEAST_SIDE, MOST_SIDE = 1e-6, 1e9  # of the bounds, in scene units: fp32 keeps positions apart
@@ -57,8 +58,7 @@ def scene_of_surface(scene: Scene, config: NeusConfig) -> Scene:
     Raises:
         DataError: no images, no outline where one is needed, or no known background.
     """
-    if scene.images is None:
-        raise DataError(f"{scene.source}: has no images to train on")
+    check_images(scene)
     if isinstance(scene.images, CutOutImages):
         return scene
     scene = dataclasses.replace(scene, aabb_scale=1)

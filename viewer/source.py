@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from lumigraph.core import GaussianCloud, Scene, cube
-from lumigraph.core.devices import choose_device
+from lumigraph.core.axes import AXIS_NAMES
 from lumigraph.core.errors import CheckpointError, DataError, InputError
 from lumigraph.core.path_shapes import upward
-from lumigraph.core.transforms import AXIS_NAMES, axis_of
+from lumigraph.core.transforms import axis_of
+from lumigraph.export.render_source import SplatSource
 from lumigraph.export.splat_files import FILE_UP
 from lumigraph.export.splat_files.reading import SPLAT_SUFFIXES, read_splats
-from lumigraph.fields import Gaussians, PrimitiveField
-from lumigraph.renderers import SplatRenderer
+from lumigraph.fields import PrimitiveField
 from lumigraph.training import Model, Run, TrainingControl
 from lumigraph.training.control import ModelUnavailable
 from lumigraph.training.files import newest_checkpoint
@@ -156,13 +156,9 @@ class SplatFileSource(ModelSource):
 
     def __init__(self, path: str | Path, *, device: str = "auto", up: Tensor | None = None) -> None:
         file = read_splats(path)
-        chosen = choose_device(device)
-        field = Gaussians(file.cloud.to(chosen))
-        white = torch.ones(3, device=chosen)
-        renderer = SplatRenderer(background=white, antialiased=file.report.antialiased)
-        super().__init__(
-            Model(field, renderer, chosen), title=Path(path).name, kind=file.report.format
-        )
+        name = Path(path).name
+        splats = SplatSource(name, file.cloud, file.report.antialiased, background="white")
+        super().__init__(splats.model(device), title=name, kind=file.report.format)
         self.bounds = extent(file.cloud.means)
         if up is not None:
             self.up = up.float()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lumigraph.core import GaussianCloud
+from lumigraph.core.axes import AxisName
 from lumigraph.core.errors import DataError
-from lumigraph.core.transforms import AxisName
 from lumigraph.export.splat_files import compressed_ply, gaussian_ply, plain_splat, spz
 from lumigraph.export.splat_files.arrays import DEFAULT_MAX_GAUSSIANS, Loaded, repaired
 from lumigraph.export.splat_files.ply_header import read_header

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lumigraph.core import GaussianCloud, Similarity
+from lumigraph.core.axes import AXIS_NAMES, AxisName
 from lumigraph.core.errors import ConfigError
-from lumigraph.core.transforms import AXIS_NAMES, AxisName, axis_of
+from lumigraph.core.transforms import axis_of
 from lumigraph.export.splat_export import cloud_of
 from lumigraph.export.splat_files.arrays import DEFAULT_MAX_GAUSSIANS
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from lumigraph.core import GaussianCloud, Scene
+from lumigraph.core.axes import AxisName
 from lumigraph.core.errors import DataError
 from lumigraph.core.path_shapes import fields_of_view, focus, spread_tour, upward
-from lumigraph.core.transforms import AxisName, axis_of, look_at
+from lumigraph.core.transforms import axis_of, look_at
 from lumigraph.export.splat_files import FILE_UP
 
 _FIELD_OF_VIEW = 50.0  # degrees

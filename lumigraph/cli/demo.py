@@ -18,7 +18,7 @@ class Arguments:
     seconds: float = 45.0
     """Training time."""
     method: Literal["nerf", "gaussians", "neus"] = "nerf"
-    """What is trained: a radiance field on a grid, or a cloud of 3D Gaussians."""
+    """What is trained: a radiance field on a grid, a cloud of 3D Gaussians, or a surface."""
     preset: Literal["tiny", "small", "full"] = "tiny"
     """Size: tiny for a CPU, small and full for a GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

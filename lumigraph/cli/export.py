@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 import tyro
 
+from lumigraph.core.axes import AxisName
+
 from .parsing import UsageError, option_name
 from .terminal import Terminal, escaped
 
@@ -83,7 +85,7 @@ class Arguments:
     """page: shown in it; by default the name of the scene or the file."""
     background: str | None = None
     """page of Gaussians: black, white or #rrggbb; by default that of the run, black for files."""
-    up: Literal["x", "-x", "y", "-y", "z", "-z"] | None = None
+    up: AxisName | None = None
     """page of Gaussians: axis that points up; by default that of the cameras, -y for files."""
     cameras: int = 24
     """page of Gaussians: captured cameras that one can jump to."""

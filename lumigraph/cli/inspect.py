@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from lumigraph.core.axes import AxisName
+
 from .parsing import UsageError
 from .terminal import Terminal, escaped
 
@@ -45,7 +47,7 @@ class Arguments:
     """File: draw the cameras of this scene, too."""
     camera: int | None = None
     """3d: look through this camera of the scene, counted from 0; by default from outside."""
-    up: Literal["x", "y", "z", "-x", "-y", "-z"] | None = None
+    up: AxisName | None = None
     """3d: what is up; by default what the cameras say, else z."""
     size: str = "1600x1000"
     """3d: width and height of the picture."""

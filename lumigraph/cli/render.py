@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import tyro
 
+from lumigraph.core.axes import AxisName
+
 from .parsing import UsageError
 from .terminal import Terminal, escaped
 
@@ -42,7 +44,7 @@ class Arguments:
     """Frames a second; by default those of the path, and 2 for a comparison."""
     elevation: float = 20.0
     """Of a turntable, degrees above the horizon."""
-    up: Literal["x", "y", "z", "-x", "-y", "-z"] | None = None
+    up: AxisName | None = None
     """What points up on a turntable; by default what is up in the captured images, and -y for a
     file of Gaussians."""
     background: Literal["black", "white"] = "black"

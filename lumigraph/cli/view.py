@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import tyro
 
+from lumigraph.core.axes import AxisName
+
 from .terminal import Terminal, escaped
 
 
@@ -24,7 +26,7 @@ class Arguments:
     """Address to listen on; others than loopback let everyone in who has the printed address."""
     mesh: tuple[Path, ...] = ()
     """Meshes (.glb, .obj) to show with it, in the capture's own frame."""
-    up: Literal["x", "y", "z", "-x", "-y", "-z"] | None = None
+    up: AxisName | None = None
     """What is up in a file; by default -y for Gaussians, y for .glb, z for other meshes."""
     device: Literal["auto", "cpu", "cuda"] | None = None
     """Where to render; by default as in training."""
