@@ -3,7 +3,6 @@
 import io
 import math
 import re
-import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -20,42 +19,18 @@ from lumigraph.core.transforms import rotation_exp
 from lumigraph.fields import Gaussians
 from lumigraph.renderers.splat import SplatRenderer
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
-]
-FLAGS = [
-    "--no-sandbox",
-    "--no-first-run",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
+pytestmark = pytest.mark.browser
 SIZE = (240, 180)
 MOVE = Similarity(0.25, rotation_exp(torch.tensor([0.3, -0.8, 0.5])), torch.tensor([1.0, 2, 3]))
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def opened(chromium):
+def opened(browser):
     """Opens a page file, waits for its picture, and checks that it complained of nothing."""
 
     @contextmanager
     def open_page(path, words="bare", *, size=SIZE, script=None):
-        tab = chromium.new_page(viewport={"width": size[0], "height": size[1]})
+        tab = browser.new_page(viewport={"width": size[0], "height": size[1]})
         seen = SimpleNamespace(requests=[], complaints=[])
         tab.on("request", lambda request: seen.requests.append(request.url))
         tab.on("console", lambda message: seen.complaints.append(message.text))
@@ -225,8 +200,8 @@ def test_nothing_is_asked_for_outside_and_all_controls_work(tmp_path, opened, ca
     assert [url.partition("#")[0] for url in outside] == [(tmp_path / "a.html").as_uri()]
 
 
-def test_touch_and_pinch(page_of_files, chromium):
-    context = chromium.new_context(viewport={"width": 300, "height": 300}, has_touch=True)
+def test_touch_and_pinch(page_of_files, browser):
+    context = browser.new_context(viewport={"width": 300, "height": 300}, has_touch=True)
     tab = context.new_page()
     tab.goto(page_of_files.as_uri())
     still(tab)

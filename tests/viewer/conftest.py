@@ -1,7 +1,6 @@
 """Runs of a few steps, models that need no training, browsers, and clients that are no browsers."""
 
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,26 +14,6 @@ from lumigraph import training
 from lumigraph.core import Cameras, Frame, cube
 from lumigraph.training import Model
 from lumigraph.viewer.views import Shot, Wish
-
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-def pytest_collection_modifyitems(items):
-    if shutil.which("chromium") is None:
-        skip = pytest.mark.skip(reason="needs Chromium: apt-get install chromium")
-        for item in items:
-            if item.get_closest_marker("browser"):
-                item.add_marker(skip)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30.0):
@@ -209,18 +188,6 @@ def raw_client() -> Iterator[Callable[[int], RawClient]]:
     for client in clients:
         with contextlib.suppress(Exception):
             client.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=CHROMIUM_OPTIONS
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
