@@ -171,6 +171,18 @@ class Cameras:
         """The cameras with the given indices, in their order."""
         return self[indices]
 
+    def at_time(self, time: float | None) -> Cameras:
+        """The same cameras at one time in [0, 1]; None where time plays no part.
+
+        Raises:
+            InputError: a time out of range.
+        """
+        if time is None:
+            return self._changed(times=None)
+        if not 0 <= time <= 1:
+            raise InputError(f"time must lie in [0, 1]; got {time}")
+        return self._changed(times=self.intrinsics.new_full((len(self),), time))
+
     @property
     def device(self) -> torch.device:
         """The device of all tensors."""

@@ -212,6 +212,27 @@ class Scene:
             depths=None if self.depths is None else _SelectedMaps(self.depths, order),
         )
 
+    @property
+    def moments(self) -> Tensor | None:
+        """(F,) the different times of a moving scene in [0, 1], ascending; None where nothing
+        moves."""
+        times = self.cameras.times
+        return None if times is None else times.cpu().unique()
+
+    def at_moment(self, index: int) -> Scene:
+        """What the cameras saw at one of `moments`: the scene with these cameras only.
+
+        Raises:
+            DataError: the scene has no times. IndexError: there is no such moment.
+        """
+        moments = self.moments
+        if moments is None:
+            raise DataError(f"{self.source}: has no times; give data with a time for every image")
+        if not 0 <= index < len(moments):
+            raise IndexError(f"moment {index} of {len(moments)} does not exist")
+        assert self.cameras.times is not None
+        return self.select((self.cameras.times.cpu() == moments[index]).nonzero()[:, 0])
+
     def to_source(self, points: Tensor) -> Tensor:
         """Points (..., 3) of the scene frame in the capture's own frame and unit."""
         return self.normalization.inverse().apply(points)

@@ -92,6 +92,15 @@ class PrimitiveField(Protocol):
         """What there is at a time in [0, 1]; None where time plays no part."""
 
 
+@runtime_checkable
+class MovingField(Protocol):
+    """A field of any kind that changes with time."""
+
+    @property
+    def moments(self) -> Tensor:
+        """(F,) the times in [0, 1] that it was trained at, ascending; others lie between."""
+
+
 class TrainedParameter(NamedTuple):
     """One tensor of a field that training changes."""
 

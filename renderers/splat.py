@@ -65,15 +65,13 @@ class SplatRenderer:
         cameras: Cameras,
         *,
         normals: bool = False,
-        time: float | None = None,
         on_chunk: Callable[[float], bool] | None = None,
     ) -> Frame:
         """Picture of one camera.
 
         Args:
-            cameras: a batch of length 1, on the field's device.
+            cameras: a batch of length 1, on the field's device; its time is the one shown.
             normals: also show the shortest axes of the Gaussians, turned to the camera.
-            time: in [0, 1], for fields that change with it.
             on_chunk: called before the work, which is one piece, with 0.0; True gives the frame up.
 
         Returns:
@@ -86,7 +84,7 @@ class SplatRenderer:
         """
         if on_chunk is not None and on_chunk(0.0):
             raise Cancelled
-        gaussians = field.gaussians_at(time)
+        gaussians = field.gaussians_at(None if cameras.times is None else float(cameras.times[0]))
         camera = self.camera(cameras)
         fixed = self.background if isinstance(self.background, Tensor) else None
         images = render_gaussians(

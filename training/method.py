@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lumigraph.core import Cameras, Frame
+from lumigraph.fields.protocols import MovingField
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,12 @@ class Model:
     field: nn.Module
     renderer: FrameRenderer
     device: torch.device
+
+    @property
+    def moments(self) -> Tensor | None:
+        """(F,) times in [0, 1] that a moving field was trained at, on the CPU; None where nothing
+        moves. The time of a picture is that of its camera."""
+        return self.field.moments.cpu() if isinstance(self.field, MovingField) else None
 
     def render(
         self,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lumigraph.core import CameraModel, Cameras
+from lumigraph.core import CameraModel, Cameras, InputError
 from lumigraph.core.transforms import look_at
 
 # The lens of the fox capture (a phone held upright), the strongest real distortion of our data.
@@ -293,6 +293,16 @@ def test_times_follow_the_rays() -> None:
     rays = cameras.rays(torch.tensor([1, 0]), torch.ones(2, 2))
     assert rays.times is not None
     assert rays.times.tolist() == [0.75, 0.25]
+
+
+def test_the_same_cameras_at_another_time() -> None:
+    cameras = Cameras.from_intrinsics(torch.eye(4).expand(2, 4, 4), 4, 4, 4.0)
+    later = cameras.at_time(0.25)
+    assert later.times is not None
+    assert later.times.tolist() == [0.25, 0.25]
+    assert later.at_time(None).times is None
+    with pytest.raises(InputError, match=r"time must lie in \[0, 1\]; got 2"):
+        cameras.at_time(2.0)
 
 
 def test_no_rays_is_legal() -> None:

@@ -52,6 +52,23 @@ def test_select_keeps_images_and_splits_together() -> None:
     assert part.split("test").tolist() == [1]
 
 
+def test_moments_are_the_different_times() -> None:
+    poses = torch.eye(4).repeat(5, 1, 1)
+    times = torch.tensor([0.5, 0.0, 0.5, 1.0, 0.0])
+    scene = make_scene(cameras=Cameras.from_intrinsics(poses, 6, 4, 5.0, times=times))
+    assert scene.moments is not None
+    assert scene.moments.tolist() == [0.0, 0.5, 1.0]
+    part = scene.at_moment(1)
+    assert part.images is not None
+    assert [part.images.name(i) for i in range(len(part.images))] == ["0000", "0002"]
+    assert part.split("train").tolist() == [0, 1]
+    with pytest.raises(IndexError, match="moment 3 of 3"):
+        scene.at_moment(3)
+    assert make_scene().moments is None
+    with pytest.raises(DataError, match="has no times"):
+        make_scene().at_moment(0)
+
+
 def test_to_source_undoes_the_normalization() -> None:
     move = Similarity(0.5, torch.eye(3), torch.tensor([1.0, 2.0, 3.0]))
     scene = make_scene(normalization=move)

@@ -139,7 +139,7 @@ def test_colors_stay_in_range_and_time_is_handed_on():
             return tensors._replace(harmonics=torch.full_like(tensors.harmonics, 9.0))
 
     field = Moving()
-    frame = SplatRenderer(background=BLACK).render(field, camera(), time=0.25)
+    frame = SplatRenderer(background=BLACK).render(field, camera().at_time(0.25))
     assert field.asked == [0.25] and float(frame.color.max()) == 1.0
 
 
