@@ -102,9 +102,7 @@ def reader_of(name: str) -> Reader:
 def _load_builtin(name: str, options: LoadOptions) -> Scene:
     from lumigraph.datasets import builtin
 
-    if options.image_scale != 1.0:
-        raise DataError(f"{name}: built-in scenes come in one size; leave image_scale at 1")
-    scene = builtin.load(name)
+    scene = builtin.load(name, options.image_scale)
     if options.split_every is None:
         return scene
     count = len(scene.cameras)
