@@ -1,7 +1,7 @@
 """What readers hand over: one `View` per image, put together here into a `Scene`.
 
-Every reader ends in `build_scene`, so that sizes, missing files, splits, masks, alpha, times and
-the normalization are treated the same way for all formats.
+Readers end in `SceneParts`, which `build_scene` takes, so that sizes, missing files, splits, masks,
+alpha, times and the normalization are treated the same way for all formats.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ from lumigraph.datasets.images import (
     reduced_size,
 )
 from lumigraph.datasets.options import LoadOptions
-from lumigraph.datasets.poses import Matrix, move_points
+from lumigraph.datasets.poses import Matrix, camera_numbers, move_points
 from lumigraph.datasets.scene_bounds import Placement
 from lumigraph.datasets.splits import choose_splits
 
@@ -83,7 +83,7 @@ def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
         for view, header in zip(parts.views, headers, strict=True)
     ]
     splits = choose_splits(
-        [view.name for view in views],
+        _split_names(views),
         [view.split for view in views],
         every=options.split_every,
         source=parts.source,
@@ -201,6 +201,18 @@ def _cameras(views: Sequence[View], parts: SceneParts) -> Cameras:
     )
 
 
+def _split_names(views: Sequence[View]) -> list[str]:
+    """One name for each view; pictures that a fixed camera took at several times share one."""
+    names = [view.name for view in views]
+    if all(view.time is None for view in views):
+        return names
+    first: dict[int, str] = {}
+    cameras = camera_numbers(stack_poses(views))
+    for camera, name in zip(cameras, names, strict=True):
+        first[camera] = min(name, first.get(camera, name))
+    return [first[camera] for camera in cameras]
+
+
 def _times(views: Sequence[View], source: Path) -> torch.Tensor | None:
     times = [view.time for view in views]
     if all(time is None for time in times):
@@ -211,7 +223,20 @@ def _times(views: Sequence[View], source: Path) -> torch.Tensor | None:
                 f"{source}: time of {view.name} is {time}; every image needs one within 0 and 1,"
                 " or none has one"
             )
+    _require_one_picture_a_time(views, source)
     return torch.tensor(times, dtype=torch.float32)
+
+
+def _require_one_picture_a_time(views: Sequence[View], source: Path) -> None:
+    """Refuse two pictures of one camera at one time in one split."""
+    taken: dict[tuple[int, float | None, str | None], View] = {}
+    for camera, view in zip(camera_numbers(stack_poses(views)), views, strict=True):
+        other = taken.setdefault((camera, view.time, view.split), view)
+        if other is not view:
+            raise DataError(
+                f"{source}: {other.name} and {view.name} are of one camera at one time,"
+                f" {view.time}; correct the time or remove one of them"
+            )
 
 
 def _masks(
