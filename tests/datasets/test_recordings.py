@@ -13,7 +13,7 @@ from PIL import Image
 
 from lumigraph import datasets
 from lumigraph.core.errors import DataError
-from lumigraph.datasets import video_cache
+from lumigraph.datasets import images, video_cache, views
 from lumigraph.datasets.inspection import inspect
 
 WIDTH, HEIGHT, FOCAL = 64, 48, 70.0
@@ -240,3 +240,25 @@ def test_frames_choose_among_the_times_of_any_format(capture) -> None:
     assert scene.images.name(0) == "c00_t04"
     refused(capture.transforms(), "has no times", frames="0:2")
     refused("builtin:object", "has no times", frames="0:2")
+
+
+def test_loading_decodes_nothing_and_reading_stays_under_the_budget(stamped, monkeypatch) -> None:
+    """300 frames of 20 cameras must not pass through memory, so a small set must not either."""
+    decoded = []
+    real = images.decode_image
+    monkeypatch.setattr(
+        images, "decode_image", lambda path, channels: decoded.append(path) or real(path, channels)
+    )
+    one = WIDTH * HEIGHT * 3
+    scene = datasets.load(stamped, image_budget_bytes=2 * one)
+    inspect(scene)
+    assert decoded == []
+    for index in (5, 0, 11, 5, 7, 2):
+        scene.images.load(index)
+        assert scene.images.cached_bytes <= 2 * one
+    assert len(decoded) >= 6
+
+
+def test_headers_of_decoded_frames_are_not_read(videos, monkeypatch) -> None:
+    monkeypatch.setattr(views, "image_header", None)
+    assert len(datasets.load(videos).cameras) == CAMERAS * FRAMES
