@@ -34,7 +34,14 @@ class LoadOptions:
     """Which moments of a moving scene, as START:STOP:STEP, counted from 0 without STOP; parts may
     be left out. None takes all. Times run from 0 to 1 over those chosen."""
 
+    test_views: str | None = None
+    """Which images are for testing, as numbers from 0 in the order of their names, with commas.
+    None leaves it to `split_every`."""
+
     def __post_init__(self) -> None:
+        self.test_numbers()
+        if self.test_views is not None and self.split_every is not None:
+            raise DataError("test_views and split_every exclude each other; give one of them")
         if self.split_every is not None and self.split_every < 0:
             raise DataError(
                 f"split_every is {self.split_every}: expected 0 (no test images) or a positive"
@@ -52,6 +59,22 @@ class LoadOptions:
             )
         if self.frames is not None:
             self._slice()
+
+    def test_numbers(self) -> list[int] | None:
+        """The numbers in `test_views`.
+
+        Example:
+            >>> LoadOptions(test_views="8,13").test_numbers()
+            [8, 13]
+        """
+        if self.test_views is None:
+            return None
+        words = self.test_views.split(",")
+        if not all(word.strip().isdecimal() for word in words):
+            raise DataError(
+                f"test_views is {self.test_views}: expected numbers with commas, such as 8,13,16"
+            )
+        return [int(word) for word in words]
 
     def chosen(self, count: int, source: object) -> range:
         """Which of `count` moments `frames` asks for.

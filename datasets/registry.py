@@ -40,6 +40,7 @@ def load(
     image_budget_bytes: int = DEFAULT_IMAGE_BUDGET_BYTES,
     image_folder: str | None = None,
     frames: str | None = None,
+    test_views: str | None = None,
 ) -> Scene:
     """Read a scene of any known format.
 
@@ -53,11 +54,14 @@ def load(
         image_budget_bytes: Decoded images kept in memory at most, in bytes.
         image_folder: Name of the image folder (COLMAP, LLFF, NeuS) where there are several.
         frames: Moments of a moving scene to take, START:STOP:STEP; None takes all.
+        test_views: Images for testing, as numbers from 0 in the order of their names, with commas.
 
     Raises:
         DataError: nothing there, no known format, or a broken file; one line that names it.
     """
-    options = LoadOptions(split_every, image_scale, image_budget_bytes, image_folder, frames)
+    options = LoadOptions(
+        split_every, image_scale, image_budget_bytes, image_folder, frames, test_views
+    )
     if str(path).startswith(BUILTIN_PREFIX):
         return _load_builtin(str(path), options)
     path = Path(path).expanduser()
@@ -112,9 +116,15 @@ def _load_builtin(name: str, options: LoadOptions) -> Scene:
     scene = builtin.load(name, options.image_scale)
     if options.frames is not None:
         scene = chosen_moments(scene, options)
-    if options.split_every is None:
+    if options.split_every is None and options.test_views is None:
         return scene
     cameras = camera_numbers(scene.cameras.camera_to_world.numpy())
     names = [f"{camera:06d}" for camera in cameras]
-    splits = choose_splits(names, [None] * len(names), every=options.split_every, source=name)
+    splits = choose_splits(
+        names,
+        [None] * len(names),
+        every=options.split_every,
+        views=options.test_numbers(),
+        source=name,
+    )
     return replace(scene, splits=splits)

@@ -38,14 +38,45 @@ def split_by_label(labels: Sequence[str | None]) -> dict[str, Tensor]:
     return {name: _indices(cameras) for name, cameras in groups.items()}
 
 
-def choose_splits(
-    names: Sequence[str], labels: Sequence[str | None], *, every: int | None, source: object
+def split_named(
+    names: Sequence[str], chosen: Sequence[int], *, source: object
 ) -> dict[str, Tensor]:
-    """Splits of a scene; `every` given by the user overrides the labels of the files.
+    """Names with the given places in sorted order to 'test', the others to 'train'.
+
+    Args:
+        names: One name per camera; cameras of one name stay together.
+        chosen: Places from 0.
+        source: File or folder for the message.
+
+    Raises a `DataError` when there is no such place.
+    """
+    order = sorted(set(names))
+    for place in chosen:
+        if place >= len(order):
+            raise DataError(
+                f"{source}: test_views asks for view {place}, but there are {len(order)}, counted"
+                " from 0 in the order of their names"
+            )
+    test = {order[place] for place in chosen}
+    return split_by_label(["test" if name in test else "train" for name in names])
+
+
+def choose_splits(
+    names: Sequence[str],
+    labels: Sequence[str | None],
+    *,
+    every: int | None,
+    views: Sequence[int] | None = None,
+    source: object,
+) -> dict[str, Tensor]:
+    """Splits of a scene; `views` or `every` given by the user override the labels of the files.
 
     Raises a `DataError` when no image is left to train on.
     """
-    if every is None and any(labels):
+    if views is not None:
+        splits = split_named(names, views, source=source)
+        way_out = "name fewer test_views"
+    elif every is None and any(labels):
         splits = split_by_label(labels)
         way_out = "check the split the files give, or pass split_every=8 to make another"
     else:

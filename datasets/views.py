@@ -96,6 +96,7 @@ def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
         _split_names(views),
         [view.split for view in views],
         every=options.split_every,
+        views=options.test_numbers(),
         source=parts.source,
     )
     has_alpha = any(header[2] for header in headers)

@@ -64,6 +64,9 @@ class RunConfig:
     """Images are reduced by this factor in (0, 1] when loaded."""
     split_every: int | None = None
     """Every n-th image is a test image where the data has no split of its own (None: 8)."""
+    test_views: str | None = None
+    """Numbers of the test images, from 0 in the order of their names: 8,13,16 (None: split_every
+    decides)."""
     frames: str | None = None
     """Moments of data that moves, START:STOP:STEP (None: all)."""
     image_budget_gib: float = 4.0

@@ -114,6 +114,7 @@ def load_scene(source: str | Path, config: RunConfig) -> Scene:
         image_scale=config.image_scale,
         image_budget_bytes=int(config.image_budget_gib * 2**30),
         frames=config.frames,
+        test_views=config.test_views,
     )
 
 

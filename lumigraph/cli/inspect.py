@@ -61,6 +61,8 @@ class Arguments:
     """Scene: reduce the images by this factor, e.g. 0.25."""
     split_every: int | None = None
     """Scene: every n-th image is kept for testing where the data has no split of its own."""
+    test_views: str | None = None
+    """Scene: numbers of the images for testing, from 0 in the order of their names: 8,13,16."""
     frames: str | None = None
     """Scene that moves: which moments, START:STOP:STEP, e.g. 0:60 or ::5."""
     json: bool = False
@@ -155,6 +157,7 @@ def _loaded(arguments: Arguments, terminal: Terminal) -> tuple[Scene, dict[str, 
         image_scale=arguments.image_scale,
         split_every=arguments.split_every,
         frames=arguments.frames,
+        test_views=arguments.test_views,
     )
     report = inspect(scene)
     for line in report.lines():
@@ -199,7 +202,7 @@ _SUBJECTS: dict[str, Callable[[Arguments, Terminal], dict[str, Any]]] = {
     "file": _file,
 }
 
-_READING = ("format", "image_scale", "split_every", "frames")
+_READING = ("format", "image_scale", "split_every", "frames", "test_views")
 _DRAWING = ("camera", "up", "size", "background")
 _OPTIONS = {
     "scene": ("style", *_READING),

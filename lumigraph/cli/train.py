@@ -33,6 +33,7 @@ _SETTINGS = (
     "image_scale",
     "split_every",
     "frames",
+    "test_views",
     "exposure",
     "pose_refinement",
 )
@@ -71,6 +72,8 @@ class Arguments:
     """Reduce the images by this factor, e.g. 0.25."""
     split_every: int | None = None
     """Every n-th image is kept for testing where the data has no split of its own."""
+    test_views: str | None = None
+    """Numbers of the images kept for testing, from 0 in the order of their names: 8,13,16."""
     frames: str | None = None
     """Data that moves: which moments, START:STOP:STEP, e.g. 0:60 or ::5."""
     exposure: bool = False

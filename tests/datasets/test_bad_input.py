@@ -183,6 +183,9 @@ def test_resolution_of_zero(capture, scale) -> None:
 def test_wrong_options(capture) -> None:
     folder = capture.llff()
     refused(folder, "split_every is -1", split_every=-1)
+    refused(folder, "test_views is 1;2: expected numbers with commas", test_views="1;2")
+    refused(folder, "test_views asks for view 90", "counted from 0", test_views="1,90")
+    refused(folder, "exclude each other", test_views="1", split_every=2)
     refused(folder, "image_budget_bytes is -1", image_budget_bytes=-1)
     refused(folder, "photos: no images there", image_folder="photos")
     refused("builtin:object", "one size", image_scale=0.5)

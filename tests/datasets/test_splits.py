@@ -39,3 +39,11 @@ def test_a_step_overrides_labels() -> None:
 def test_single_image_without_training_image() -> None:
     with pytest.raises(DataError, match=r"somewhere: no training images .* use a larger"):
         choose_splits(["a"], [None], every=None, source="somewhere")
+
+
+def test_named_views_override_labels_and_count_in_name_order() -> None:
+    names = ["b", "a", "c", "a"]
+    splits = choose_splits(names, ["test"] * 4, every=None, views=[0, 2], source="folder")
+    assert splits["test"].tolist() == [1, 2, 3] and splits["train"].tolist() == [0]
+    with pytest.raises(DataError, match="no training images.*name fewer test_views"):
+        choose_splits(names, [None] * 4, every=None, views=[0, 1, 2], source="folder")
