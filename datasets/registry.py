@@ -24,6 +24,7 @@ FORMATS = {
     "colmap": "sparse/0 (COLMAP, binary or text)",
     "llff": "poses_bounds.npy (LLFF)",
     "neus": "cameras_sphere.npz (NeuS, IDR)",
+    "blendedmvs": "cams/00000000_cam.txt (BlendedMVS, MVSNet)",
     "frames": "frame_000, frame_001, ... (a folder of any format for each moment)",
 }
 """Name of each format, which is its module below `formats`, and what a folder of it holds."""

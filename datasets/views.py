@@ -13,8 +13,10 @@ import torch
 
 from lumigraph.core.cameras import CameraModel, Cameras
 from lumigraph.core.errors import DataError
-from lumigraph.core.scene import PointCloud, Scene
+from lumigraph.core.scene import MapSource, PointCloud, Scene
 from lumigraph.core.transforms import Similarity
+from lumigraph.datasets.depth_maps import SUFFIX as PFM_SUFFIX
+from lumigraph.datasets.depth_maps import DepthFiles, DepthOutlines
 from lumigraph.datasets.images import (
     IMAGE_SUFFIXES,
     ImageFiles,
@@ -53,6 +55,9 @@ class View:
     """Eight coefficients in the order of `Cameras.distortion`."""
     time: float | None = None
     mask: Path | None = None
+    """White where pixels count, or a depth map, which counts where it knows something."""
+    depth: Path | None = None
+    """PFM file of depths along the optical axis, in units of the files."""
     split: str | None = None
 
 
@@ -105,7 +110,7 @@ def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
         cameras=_cameras(views, parts),
         images=images,
         masks=_masks(views, images, options, notes),
-        depths=None,
+        depths=_depths(views, images, parts.placement.normalization, notes),
         points=_point_cloud(parts),
         splits=splits,
         bounds=torch.tensor(parts.placement.bounds, dtype=torch.float32),
@@ -239,15 +244,30 @@ def _require_one_picture_a_time(views: Sequence[View], source: Path) -> None:
             )
 
 
+def _depths(
+    views: Sequence[View], images: ImageFiles, normalization: Similarity, notes: list[str]
+) -> DepthFiles | None:
+    paths = [view.depth for view in views if view.depth is not None]
+    if paths and len(paths) < len(views):
+        notes.append(f"only {len(paths)} of {len(views)} images have a depth map; none is used")
+    if len(paths) < len(views):
+        return None
+    sizes = [images.size(index) for index in range(len(images))]
+    return DepthFiles(paths, sizes, scale=float(normalization.scale))
+
+
 def _masks(
     views: Sequence[View], images: ImageFiles, options: LoadOptions, notes: list[str]
-) -> MaskFiles | None:
+) -> MapSource | None:
     paths = [view.mask for view in views if view.mask is not None]
     if not paths:
         return None
     if len(paths) < len(views):
         notes.append(f"only {len(paths)} of {len(views)} images have a mask; masks are not used")
         return None
+    if paths[0].suffix == PFM_SUFFIX:
+        sizes = [images.size(index) for index in range(len(images))]
+        return DepthOutlines(DepthFiles(paths, sizes, scale=1.0))
     masks = ImageFiles(
         paths,
         scale=options.image_scale,

@@ -24,7 +24,7 @@ from lumigraph.core.scene import Scene, cube
 from lumigraph.core.transforms import look_at
 from lumigraph.datasets import builtin, object_pictures
 from lumigraph.datasets.images import reduced_size
-from lumigraph.datasets.moving.models import MODELS
+from lumigraph.datasets.moving.models import MODELS, MovingModel
 from lumigraph.datasets.picture_cache import (
     cache_folder,
     content_key,
@@ -71,7 +71,7 @@ def load(name: str, image_scale: float = 1.0) -> Scene:
     model, moments = MODELS[name], MODELS[name].moments
     # So wide is half a picture at the distance of the origin.
     half_width = model.half_bounds / FILLED
-    cameras = _cameras(side, moments, focal=0.5 * side * builtin.CAMERA_RADIUS / half_width)
+    cameras = _cameras(model, side, focal=0.5 * side * builtin.CAMERA_RADIUS / half_width)
     train = TRAIN_CAMERAS * moments
     return Scene(
         name=name,
@@ -148,18 +148,20 @@ class MomentPictures:
         return object_pictures.render_pictures(parts, views)
 
 
-def _cameras(side: int, moments: int, *, focal: float) -> Cameras:
+def _cameras(model: MovingModel, side: int, *, focal: float) -> Cameras:
     """Training cameras at every moment, then test cameras at every moment."""
     count = np.arange(TRAIN_CAMERAS)
     golden = math.pi * (3 - math.sqrt(5))
-    # Evenly in height is evenly on the sphere: from 12 degrees below the horizon to 53 above.
-    height = np.linspace(-0.2, 0.8, TRAIN_CAMERAS)
+    # Evenly in height is evenly on the sphere.
+    height = np.linspace(*model.heights, TRAIN_CAMERAS)
     train = _positions(golden * count, height)
-    test = _positions(np.radians([135.0, 285.0]), np.array([0.30, 0.35]))
+    azimuth, test_height = np.array(model.test_cameras).T
+    test = _positions(np.radians(azimuth), test_height)
     poses = [
         look_at(torch.from_numpy(positions), torch.zeros(3).double(), up=[0.0, 0.0, 1.0]).float()
         for positions in (train, test)
     ]
+    moments = model.moments
     times = torch.arange(moments) / (moments - 1)
     return Cameras.from_intrinsics(
         torch.cat([pose.repeat(moments, 1, 1) for pose in poses]),
