@@ -140,6 +140,7 @@ def _tiles(
     speed = sum(speeds) / len(speeds) / 1e3 if speeds else math.nan
     candidates = [
         ("test PSNR", _number(evaluation.get("psnr")), "{:.2f}", "dB"),
+        ("test PSNR inside the outline", _number(evaluation.get("psnr_masked")), "{:.2f}", "dB"),
         ("test SSIM", _number(evaluation.get("ssim")), "{:.4f}", ""),
         ("test LPIPS", _number(evaluation.get("lpips")), "{:.4f}", ""),
         ("training PSNR", _number(training.get("train_psnr")), "{:.2f}", "dB"),

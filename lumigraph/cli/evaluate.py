@@ -10,7 +10,7 @@ import tyro
 
 from .terminal import Terminal
 
-SCORE_KEYS = ("run", "protocol", "views", "psnr", "ssim", "lpips", "seconds")
+SCORE_KEYS = ("run", "protocol", "views", "psnr", "psnr_masked", "ssim", "lpips", "seconds")
 """What `--json` prints, in this order."""
 
 
@@ -57,6 +57,7 @@ def score_rows(scores: dict[str, Any]) -> list[tuple[str, object]]:
     """The scores for people; a mean without any finite value is unknown."""
     forms = (
         ("PSNR", "psnr", "{:.2f} dB"),
+        ("PSNR inside the outline", "psnr_masked", "{:.2f} dB"),
         ("SSIM", "ssim", "{:.4f}"),
         ("LPIPS", "lpips", "{:.4f}"),
     )
@@ -65,5 +66,7 @@ def score_rows(scores: dict[str, Any]) -> list[tuple[str, object]]:
         ("test views", scores["views"]),
     ]
     for name, key, form in forms:
+        if key == "psnr_masked" and scores[key] is None:
+            continue  # the scene has no outline
         rows.append((name, "not measured" if scores[key] is None else form.format(scores[key])))
     return [*rows, ("evaluation time", f"{scores['seconds']:.1f} s")]
