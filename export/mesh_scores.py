@@ -92,7 +92,8 @@ class MeshScores:
         """The most telling numbers in one line."""
         completeness = f"completeness {self.completeness:.3g}"
         if self.sparse:
-            return f"{completeness} (median {self.completeness_median:.3g}), sparse points"
+            median = f"{self.completeness_median:.3g} median"
+            return f"sparse points to mesh {self.completeness:.3g} mean, {median}"
         score = f"F-score {self.f_score:.3f} within {self.threshold:.3g}"
         return f"accuracy {self.accuracy:.3g}, {completeness}, {score}"
 

@@ -142,6 +142,7 @@ def _tiles(
     speed = sum(speeds) / len(speeds) / 1e3 if speeds else math.nan
     mesh = evaluation.get("mesh")
     mesh = mesh if isinstance(mesh, dict) else {}
+    points = _number(mesh.get("completeness_median")) if mesh.get("sparse") else math.nan
     candidates = [
         ("test PSNR", _number(evaluation.get("psnr")), "{:.2f}", "dB"),
         ("test PSNR inside the outline", _number(evaluation.get("psnr_masked")), "{:.2f}", "dB"),
@@ -149,6 +150,7 @@ def _tiles(
         ("test LPIPS", _number(evaluation.get("lpips")), "{:.4f}", ""),
         ("mesh, chamfer", _number(mesh.get("chamfer")), "{:.4g}", ""),
         ("mesh, F-score", _number(mesh.get("f_score")), "{:.4f}", ""),
+        ("points to mesh, median", points, "{:.4g}", ""),
         ("training PSNR", _number(training.get("train_psnr")), "{:.2f}", "dB"),
         ("training time", _number(training.get("seconds")), "{:.0f}", "s"),
         ("steps", _number(training.get("steps")), "{:.0f}", ""),
