@@ -21,6 +21,8 @@ from lumigraph.core.transforms import Similarity
 
 BACKGROUNDS = ("white", "black")
 """Colours that a scene may be known to stand before."""
+OPAQUE = 128
+"""Alpha in 255ths from which a pixel belongs to the object."""
 
 
 @runtime_checkable
@@ -232,6 +234,14 @@ class Scene:
             raise IndexError(f"moment {index} of {len(moments)} does not exist")
         assert self.cameras.times is not None
         return self.select((self.cameras.times.cpu() == moments[index]).nonzero()[:, 0])
+
+    def outline(self, index: int) -> Tensor | None:
+        """(H, W) bool: where a camera sees the object, as alpha of at least one half or else the
+        mask says; None where the scene has neither."""
+        if self.has_alpha and self.images is not None:
+            image = self.images.load(index)
+            return None if image.shape[2] < 4 else image[..., 3] >= OPAQUE
+        return None if self.masks is None else self.masks.load(index)
 
     def to_source(self, points: Tensor) -> Tensor:
         """Points (..., 3) of the scene frame in the capture's own frame and unit."""

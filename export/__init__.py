@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lumigraph.export.camera_export import cameras
+    from lumigraph.export.mesh_evaluation import (
+        MeshEvaluation,
+        MeshScoreOptions,
+        evaluate_mesh,
+        seen_mesh_error,
+        true_surface,
+    )
     from lumigraph.export.mesh_export import mesh
     from lumigraph.export.mesh_options import MeshOptions
     from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
-    from lumigraph.export.mesh_scores import MeshScores, mesh_error
+    from lumigraph.export.mesh_regions import RegionOptions, camera_regions
+    from lumigraph.export.mesh_scores import MeshScores, Regions, mesh_error
+    from lumigraph.export.mesh_targets import TruePoints
+    from lumigraph.export.mesh_truth import read_truth
     from lumigraph.export.point_export import PointsOptions, points
     from lumigraph.export.render_path import (
         PathOptions,
@@ -29,19 +39,26 @@ if TYPE_CHECKING:
     from lumigraph.export.web_page import PageOptions, page
 
 _MODULE_OF = {
+    "MeshEvaluation": "mesh_evaluation",
     "MeshOptions": "mesh_options",
+    "MeshScoreOptions": "mesh_evaluation",
     "MeshScores": "mesh_scores",
     "PageOptions": "web_page",
     "PathOptions": "render_path",
     "PointsOptions": "point_export",
+    "RegionOptions": "mesh_regions",
+    "Regions": "mesh_scores",
     "RenderedPath": "render_path",
     "SplatSource": "render_source",
     "TriangleMesh": "mesh_reading",
+    "TruePoints": "mesh_targets",
     "WriteOptions": "splat_files",
     "camera_path": "render_path",
+    "camera_regions": "mesh_regions",
     "cameras": "camera_export",
     "check_output": "video_writer",
     "comparison": "render_path",
+    "evaluate_mesh": "mesh_evaluation",
     "mesh": "mesh_export",
     "mesh_error": "mesh_scores",
     "open_source": "render_source",
@@ -50,27 +67,37 @@ _MODULE_OF = {
     "points": "point_export",
     "read_mesh": "mesh_reading",
     "read_splats": "splat_files",
+    "read_truth": "mesh_truth",
     "render_cameras": "render_path",
+    "seen_mesh_error": "mesh_evaluation",
     "splats": "splat_export",
+    "true_surface": "mesh_evaluation",
     "video": "render_path",
     "write_splats": "splat_files",
     "write_video": "video_writer",
 }
 
 __all__ = [
+    "MeshEvaluation",
     "MeshOptions",
+    "MeshScoreOptions",
     "MeshScores",
     "PageOptions",
     "PathOptions",
     "PointsOptions",
+    "RegionOptions",
+    "Regions",
     "RenderedPath",
     "SplatSource",
     "TriangleMesh",
+    "TruePoints",
     "WriteOptions",
     "camera_path",
+    "camera_regions",
     "cameras",
     "check_output",
     "comparison",
+    "evaluate_mesh",
     "mesh",
     "mesh_error",
     "open_source",
@@ -79,8 +106,11 @@ __all__ = [
     "points",
     "read_mesh",
     "read_splats",
+    "read_truth",
     "render_cameras",
+    "seen_mesh_error",
     "splats",
+    "true_surface",
     "video",
     "write_splats",
     "write_video",

@@ -41,6 +41,7 @@ from .target_file import check_target
 from .texture_atlas import unwrapped
 from .texture_baking import TexturedSurface, baked
 from .tsdf import VoxelGrid
+from .visual_hull import check_outlines, outside_hull
 
 if TYPE_CHECKING:
     from lumigraph.training import Run
@@ -62,6 +63,8 @@ class MeshReport:
     """Connected parts in the file."""
     dropped: int
     """Connected parts that were left out."""
+    trimmed: int
+    """Triangles that were left out because they lay outside the visual hull."""
     voxel: float
     """Side of a voxel in the unit of the mesh."""
     source: MeshSource
@@ -87,6 +90,8 @@ class MeshReport:
             text += f", texture of {self.texture[0]}x{self.texture[1]}"
         if self.dropped:
             text += f"; left out: {_counted(self.dropped, 'small part')}"
+        if self.trimmed:
+            text += f"; trimmed to the outlines: {_counted(self.trimmed, 'triangle')}"
         if self.rounding > 0.05:
             text += (
                 f"; coordinates are so large that the file rounds them by {self.rounding:.2g} "
@@ -128,13 +133,16 @@ def mesh(
     options, target, started = options or MeshOptions(), Path(out), time.monotonic()
     _check(target, options)
     scene = run.scene()
+    if options.trim_hull is not None:
+        check_outlines(scene)
     to_frame = scene.normalization.inverse() if frame == "capture" else Similarity.identity()
     cameras = fusion_cameras(scene, options)
     chosen = choose_device(device or run.config.device)
     grid = voxel_grid(scene, options, scale=to_frame.scale, device=chosen)
     model = run.model(device)
     job = _Job(scene, model, cameras, grid, options, on_progress or _silent)
-    surface, dropped = job.cleaned(job.surface(), target)
+    found, trimmed = job.trimmed(job.surface())
+    surface, dropped = job.cleaned(found, target)
     size = None
     if options.texture is None:
         vertices = to_frame.apply(torch.from_numpy(surface.vertices)).numpy()
@@ -151,6 +159,7 @@ def mesh(
         triangles=len(surface.triangles),
         components=count_components(surface),
         dropped=dropped,
+        trimmed=trimmed,
         voxel=voxel,
         source=job.source,
         views=len(cameras),
@@ -217,6 +226,21 @@ class _Job:
             on_view=lambda done, total: self.tell("fusing", done, total),
         )
 
+    def trimmed(self, surface: Surface) -> tuple[Surface, int]:
+        """What lies inside the visual hull, by option; and how many triangles do not."""
+        options = self.options
+        if options.trim_hull is None or len(surface.triangles) == 0:
+            return surface, 0
+        outside = outside_hull(
+            self.scene,
+            surface.vertices,
+            pixels=options.trim_hull,
+            allowed=options.trim_allowed,
+            on_view=lambda done, total: self.tell("trimming", done, total),
+        )
+        kept = ~outside[surface.triangles].any(axis=1)
+        return surface.rows(kept), int((~kept).sum())
+
     def _of_distance(self) -> Surface:
         field, renderer = surface_parts(self.model)
         return distance_surface(
@@ -265,9 +289,10 @@ class _Job:
         if len(kept.triangles) == 0:
             ways = {"density": "a lower --level", "distance": "a longer training"}
             way = ways.get(self.source, "--depth expected")
+            outside = "" if options.trim_hull is None else ", all else outside the outlines"
             raise DataError(
                 f"{target}: not written: no surface was found in {len(self.cameras)} views "
-                f"({dropped} parts below {options.least_triangles} triangles); try {way}, "
+                f"({dropped} parts below {options.least_triangles} triangles{outside}); try {way}, "
                 "a larger --reach or a finer --resolution"
             )
         most = options.triangles

@@ -30,6 +30,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "components": (1, 2**31),
     "least_triangles": (0, 2**31),
     "triangles": (4, 2**31),
+    "trim_hull": (0, 10_000),
+    "trim_allowed": (0, 100_000),
 }
 
 
@@ -68,6 +70,11 @@ class MeshOptions:
     """Connected parts with fewer triangles are dropped as noise."""
     triangles: int | None = None
     """Simplify the mesh to about so many; None keeps all."""
+    trim_hull: int | None = None
+    """Leave out triangles that lie beside the outline of the object (alpha or masks), widened by so
+    many pixels, 0 to 10000, in a training view that they are in; None trims nothing."""
+    trim_allowed: int = 0
+    """Views in which a triangle may lie beside the outline without being trimmed."""
     memory_budget_gib: float | None = None
     """Memory that the volume may take; None is four fifths of what is free."""
     overwrite: bool = False
@@ -84,6 +91,8 @@ class MeshOptions:
                 raise ConfigError(f"{name} = {value}: expected a number above 0")
         if self.voxel is not None and self.resolution is not None:
             raise ConfigError("voxel and resolution say the same; give one of them")
+        if self.trim_allowed and self.trim_hull is None:
+            raise ConfigError("trim_allowed is for trim_hull, which is not set")
         for name, known in _CHOICES.items():
             if getattr(self, name) not in (None, *known):
                 value = getattr(self, name)

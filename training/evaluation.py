@@ -20,6 +20,8 @@ from .pictures import write_image
 from .run import Run
 
 SIGNIFICANT = 6
+SCORES = ("psnr", "psnr_masked", "ssim", "lpips")
+"""Of a view; the mean over views has the same name."""
 
 
 def background_color(scene: Scene) -> Tensor:
@@ -43,7 +45,9 @@ def protocol_name(scene: Scene, split: str) -> str:
     """How the scores were made, in words that can be compared."""
     shade = "black" if scene.background == "black" else "white"
     over = f"over {shade}" if scene.has_alpha else "no alpha"
-    return f"{split} split, {over}, sRGB in [0, 1], mean over views"
+    inside = {True: "alpha >= 0.5", False: "the mask"}[scene.has_alpha]
+    masked = f"; psnr_masked where {inside}" if scene.has_alpha or scene.masks is not None else ""
+    return f"{split} split, {over}, sRGB in [0, 1], mean over views{masked}"
 
 
 def evaluate(
@@ -56,7 +60,8 @@ def evaluate(
         device: where to render; None takes the configuration's.
 
     Returns:
-        run, protocol, views, psnr (dB), ssim, lpips (None where its weights are missing),
+        run, protocol, views, psnr (dB), psnr_masked (from the pixels of the object alone; None
+        where neither alpha nor masks say which), ssim, lpips (None where its weights are missing),
         seconds of rendering, and per_view.
 
     Raises:
@@ -79,7 +84,7 @@ def evaluate(
         pictures = {"prediction": prediction, "truth": truth, "depth": frame.channel("depth")}
         for name, picture in pictures.items():
             write_image(folder / f"{place:03d}_{name}.png", picture)
-        scores = _scores(prediction, truth)
+        scores = _scores(prediction, truth, scene.outline(index))
         rows.append({"view": place, "image": _name(scene, index), **scores})
         if on_event is not None:
             on_event(ViewEvent(place, len(indices), float(scores["psnr"] or 0.0)))
@@ -87,7 +92,7 @@ def evaluate(
         "run": str(run.path),
         "protocol": protocol_name(scene, split),
         "views": len(rows),
-        **{name: _mean([row[name] for row in rows]) for name in ("psnr", "ssim", "lpips")},
+        **{name: _mean([row[name] for row in rows]) for name in SCORES},
         "seconds": round(spent, 3),
     }
     write_json(Path(run.path) / "evaluate.json", {**result, "per_view": rows})
@@ -100,10 +105,14 @@ def _name(scene: Scene, index: int) -> str:
     return scene.images.name(index)
 
 
-def _scores(prediction: Tensor, truth: Tensor) -> dict[str, float | None]:
+def _scores(prediction: Tensor, truth: Tensor, outline: Tensor | None) -> dict[str, float | None]:
     lpips = lpips_function()
+    masked = None
+    if outline is not None and bool(outline.any()):
+        masked = round(psnr(prediction[outline], truth[outline]), SIGNIFICANT)
     return {
         "psnr": round(psnr(prediction, truth), SIGNIFICANT),
+        "psnr_masked": masked,
         "ssim": round(ssim(prediction, truth), SIGNIFICANT),
         "lpips": None if lpips is None else round(lpips(prediction, truth), SIGNIFICANT),
     }

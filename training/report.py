@@ -23,12 +23,13 @@ from lumigraph.core.color import colorize
 from lumigraph.training.files import read_json, read_lines, read_yaml, write_text
 from lumigraph.training.machine import machine_facts
 from lumigraph.training.report_plots import curve, view_scores
+from lumigraph.training.run import MESH_PICTURE
 
 SHOWN_VIEWS = 6
 """Test views shown with their pictures: the worst, the best, and some between them."""
 ERROR_RANGE = 0.25
 """Mean absolute difference of the color channels at the bright end of the error map."""
-_PICTURE_SIDE = 400
+_PICTURE_SIDE, _WIDE_SIDE = 400, 1800
 _VIDEO_BYTES = 8 << 20
 """A longer video stays a link to the file beside the report."""
 
@@ -90,6 +91,7 @@ def _contents(folder: Path) -> dict[str, Any]:
         "view_table": [_view_row(views, index) for index in range(len(views))],
         "rows": _picture_rows(folder / "renders" / "test", views),
         "error_range": ERROR_RANGE,
+        "mesh": _mesh(folder, evaluation),
         "stages": _stages(timings),
         "settings": [(name, _text(value)) for name, value in config.items()],
         "machine": list((training.get("machine") or machine_facts()).items()),
@@ -138,10 +140,17 @@ def _tiles(
     speeds = [_number(row.get("rays_per_second")) for row in rows]
     speeds = [speed for speed in speeds if math.isfinite(speed)]
     speed = sum(speeds) / len(speeds) / 1e3 if speeds else math.nan
+    mesh = evaluation.get("mesh")
+    mesh = mesh if isinstance(mesh, dict) else {}
+    points = _number(mesh.get("completeness_median")) if mesh.get("sparse") else math.nan
     candidates = [
         ("test PSNR", _number(evaluation.get("psnr")), "{:.2f}", "dB"),
+        ("test PSNR inside the outline", _number(evaluation.get("psnr_masked")), "{:.2f}", "dB"),
         ("test SSIM", _number(evaluation.get("ssim")), "{:.4f}", ""),
         ("test LPIPS", _number(evaluation.get("lpips")), "{:.4f}", ""),
+        ("mesh, chamfer", _number(mesh.get("chamfer")), "{:.4g}", ""),
+        ("mesh, F-score", _number(mesh.get("f_score")), "{:.4f}", ""),
+        ("points to mesh, median", points, "{:.4g}", ""),
         ("training PSNR", _number(training.get("train_psnr")), "{:.2f}", "dB"),
         ("training time", _number(training.get("seconds")), "{:.0f}", "s"),
         ("steps", _number(training.get("steps")), "{:.0f}", ""),
@@ -190,6 +199,16 @@ def _view_row(views: Sequence[dict[str, Any]], index: int) -> tuple[str, ...]:
     forms = (("psnr", "{:.2f}"), ("ssim", "{:.4f}"), ("lpips", "{:.4f}"))
     numbers = [(_number(view.get(key)), form) for key, form in forms]
     return (name, *(form.format(v) if math.isfinite(v) else "–" for v, form in numbers))
+
+
+def _mesh(folder: Path, evaluation: dict[str, Any]) -> dict[str, Any] | None:
+    """Scores of the mesh against the truth as (name, value), and their picture; None without."""
+    scores = evaluation.get("mesh")
+    if not isinstance(scores, dict):
+        return None
+    picture = folder / MESH_PICTURE
+    address = _address(_read(picture), side=_WIDE_SIDE) if picture.is_file() else None
+    return {"lines": scores.get("lines") or [], "picture": address}
 
 
 def _stages(timings: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -273,12 +292,12 @@ def _read(path: Path) -> np.ndarray:
         raise DataError(f"{path}: damaged picture; run `lumigraph evaluate` again") from error
 
 
-def _address(picture: np.ndarray) -> str:
+def _address(picture: np.ndarray, *, side: int = _PICTURE_SIDE) -> str:
     """The picture as a data address: JPEG, reduced to what a page shows."""
     from PIL import Image
 
     image = Image.fromarray(picture)
-    image.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+    image.thumbnail((side, side))
     target = io.BytesIO()
     image.save(target, format="JPEG", quality=90, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(target.getvalue()).decode()

@@ -3,7 +3,7 @@
 config.yaml    settings                    metrics.jsonl   a line each few steps
 scene.json     where the data came from    train.json      summary of training
 checkpoints/   step-*.safetensors          evaluate.json   scores on the test views
-renders/       pictures                    timings.json    seconds per stage
+renders/       pictures, a scored mesh     timings.json    seconds per stage
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ from .config import RunConfig, config_from_dict
 from .files import newest_checkpoint, read_json, read_yaml, write_json
 from .method import Model
 from .registry import build_model, prepared_scene
+
+MESH = "renders/mesh.ply"
+"""The mesh that was scored against the truth, in the run folder."""
+MESH_PICTURE = "renders/mesh_error.png"
+"""The picture of its errors."""
 
 
 @dataclass(frozen=True)

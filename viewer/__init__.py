@@ -13,12 +13,14 @@ if TYPE_CHECKING:
         check_picture_target,
         picture,
     )
+    from lumigraph.viewer.pictures.errors import picture_of_errors
     from lumigraph.viewer.pictures.items import (
         BoundsItem,
         CamerasItem,
         ErrorItem,
         GaussiansItem,
         MeshItem,
+        PointErrorItem,
         PointsItem,
     )
     from lumigraph.viewer.pictures.sources import (
@@ -49,8 +51,10 @@ _PLACES = {
         "ErrorItem",
         "GaussiansItem",
         "MeshItem",
+        "PointErrorItem",
         "PointsItem",
     ),
+    "pictures.errors": ("picture_of_errors",),
     "pictures.sources": (
         "SubjectOptions",
         "SubjectReport",
@@ -89,6 +93,7 @@ __all__ = [
     "PictureOptions",
     "PictureReport",
     "PictureView",
+    "PointErrorItem",
     "PointsItem",
     "RunSource",
     "SplatFileSource",
@@ -100,6 +105,7 @@ __all__ = [
     "measure_rate",
     "open_source",
     "picture",
+    "picture_of_errors",
     "picture_of_file",
     "picture_of_run",
     "picture_of_scene",

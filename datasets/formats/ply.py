@@ -1,6 +1,8 @@
-"""Point clouds in PLY files, ASCII or binary: positions and, where there are some, colours."""
+"""Point clouds in PLY files, ASCII or binary: positions and, where there are some, colours and
+normals."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from plyfile import PlyData, PlyParseError
@@ -11,8 +13,29 @@ from lumigraph.datasets.poses import Matrix
 _COLOR_NAMES = (("red", "green", "blue"), ("r", "g", "b"))
 
 
+class PlyPoints(NamedTuple):
+    """P points; those with a position that is not finite are left out."""
+
+    positions: Matrix
+    """(P, 3) float64."""
+    colors: np.ndarray | None
+    """(P, 3) uint8."""
+    normals: Matrix | None
+    """(P, 3) float64 of unit length, 0 where the file has none that can be used."""
+
+
 def read_points(path: Path) -> tuple[Matrix, np.ndarray | None]:
     """Positions (P, 3) float64 and colours (P, 3) uint8 or None; points with NaN are left out."""
+    points = read_oriented_points(path)
+    return points.positions, points.colors
+
+
+def read_oriented_points(path: Path) -> PlyPoints:
+    """Positions, colours and normals.
+
+    Raises:
+        DataError: missing, damaged, or without vertices that have places.
+    """
     try:
         data = PlyData.read(str(path))
     except FileNotFoundError:
@@ -28,11 +51,21 @@ def read_points(path: Path) -> tuple[Matrix, np.ndarray | None]:
         raise DataError(f"{path}: its vertices lack x, y or z; expected a point cloud or a mesh")
     positions = np.stack([np.asarray(vertex[axis], dtype=np.float64) for axis in "xyz"], axis=1)
     finite = np.isfinite(positions).all(axis=1)
+    colors, normals = None, None
     for trio in _COLOR_NAMES:
-        if set(trio) <= names:
+        if colors is None and set(trio) <= names:
             colors = np.stack([_eight_bits(np.asarray(vertex[name])) for name in trio], axis=1)
-            return positions[finite], colors[finite]
-    return positions[finite], None
+            colors = colors[finite]
+    if {"nx", "ny", "nz"} <= names:
+        normals = np.stack([np.asarray(vertex[name], np.float64) for name in ("nx", "ny", "nz")], 1)
+        normals = _unit(normals[finite])
+    return PlyPoints(positions[finite], colors, normals)
+
+
+def _unit(normals: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    good = np.isfinite(length) & (length > 0)
+    return np.where(good, normals / np.where(good, length, 1.0), 0.0)
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:

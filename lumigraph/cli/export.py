@@ -77,6 +77,11 @@ class Arguments:
     """mesh: connected parts with fewer triangles are left out."""
     triangles: int | None = None
     """mesh: simplify to about so many triangles."""
+    trim_hull: int | None = None
+    """mesh: leave out what lies beside the outline of the object (alpha or masks), widened by so
+    many pixels, in a training view that it is in."""
+    trim_allowed: int = 0
+    """mesh with --trim-hull: views in which it may lie beside the outline."""
     memory_budget_gib: float | None = None
     """mesh: memory that the voxels may take; by default four fifths of what is free."""
     device: Literal["auto", "cpu", "cuda"] | None = None
@@ -235,7 +240,7 @@ SUBJECTS = {
         (
             "frame", "voxel", "resolution", "truncation", "from_", "level", "depth", "views",
             "orbit", "reach", "texture", "texture_colors", "components", "least_triangles",
-            "triangles", "memory_budget_gib", "device",
+            "triangles", "trim_hull", "trim_allowed", "memory_budget_gib", "device",
         ),
     ),
     "cameras": Subject(_cameras, ("frame", "copy_images")),

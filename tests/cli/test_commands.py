@@ -16,7 +16,7 @@ from lumigraph.cli.progress import clock, short_number
 from lumigraph.training.config import CONFIGS, PRESETS
 
 TRAIN_KEYS = ["run", "method", "preset", "steps", "seconds", "train_psnr", "backend", "device"]
-SCORE_KEYS = ["run", "protocol", "views", "psnr", "ssim", "lpips", "seconds"]
+SCORE_KEYS = ["run", "protocol", "views", "psnr", "psnr_masked", "ssim", "lpips", "seconds"]
 
 
 def test_choices_are_those_of_the_presets():

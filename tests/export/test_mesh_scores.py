@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import trimesh
+from plyfile import PlyData, PlyElement
 
 from lumigraph.core.errors import DataError, InputError, MissingExtraError
 from lumigraph.export.isosurface import Surface
 from lumigraph.export.mesh_files import write_mesh
 from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
-from lumigraph.export.mesh_scores import Target, mesh_error, sample_surface
+from lumigraph.export.mesh_scores import Regions, mesh_error
+from lumigraph.export.mesh_targets import Target, TruePoints, sample_surface
+from lumigraph.export.mesh_truth import read_truth
 
 
 def ball(radius=1.0, *, fine=4):
@@ -39,6 +42,105 @@ def test_what_is_missing_lowers_recall_alone():
     angle = np.linspace(0, np.pi / 2, 2001)
     gap = np.trapezoid(2 * np.sin(angle / 2) * np.cos(angle), angle)
     assert scores.completeness == pytest.approx(gap / 2, rel=0.05)
+
+
+def test_distances_beyond_the_cap_are_left_out_and_told():
+    """Half of the area lies 0.1 away, the other half far off."""
+    judged = TriangleMesh([*ball().parts, *ball(1.0).parts])
+    moved = judged.vertices + np.repeat([[0, 0, 0], [100.0, 0, 0]], len(judged.vertices) // 2, 0)
+    judged = TriangleMesh.of(moved, judged.triangles)
+    scores = mesh_error(judged, ball(1.1), samples=5000, cap=2, threshold=0.2).scores
+    assert scores.accuracy == pytest.approx(0.1, abs=2e-3)
+    assert scores.mesh_beyond == pytest.approx(0.5, abs=1e-3) and scores.truth_beyond == 0
+    assert scores.precision == pytest.approx(0.5, abs=1e-3)  # which nothing is left out of
+    assert "50.00% beyond 2 left out" in dict(scores.lines())["accuracy"]
+    assert mesh_error(judged, ball(1.1), samples=5000).scores.accuracy > 40
+    with pytest.raises(DataError, match="no point of it lies within the cap of 0.01"):
+        mesh_error(ball(), ball(1.1), samples=500, cap=0.01)
+
+
+def test_normals_turn_by_the_known_angle():
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.0]])
+    angle = np.radians(30)
+    tilt = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), 0.866]])
+    flat = TriangleMesh.of(corners, [[0, 1, 2]])
+    turned = TriangleMesh.of(corners @ tilt.T, [[0, 2, 1]])  # the other side, which is the same
+    scores = mesh_error(turned, flat, samples=500).scores
+    assert scores.normal_degrees == pytest.approx(30, abs=0.01)
+    assert scores.normal_cosine == pytest.approx(np.cos(angle), abs=1e-4)
+    assert dict(scores.lines())["normals"].startswith("30.0")
+
+
+def test_spacing_gives_the_number_of_points():
+    side = TriangleMesh.of([[0, 0, 0], [4, 0, 0], [0, 4, 0]], [[0, 1, 2]])
+    assert mesh_error(side, side, spacing=0.1).scores.samples == 800
+    with pytest.raises(InputError, match="spacing 1e-05: mesh would take .* at least 0.00063"):
+        mesh_error(side, side, spacing=1e-5)
+
+
+def test_regions_restrict_both_sides():
+    """Of two plates one half 1 apart and one half 3 apart, only the first counts."""
+    truth = TriangleMesh.of([[0, 0, 0], [1, 0, 0], [0, 1, 0], [9, 0, 0], [10, 0, 0], [9, 1, 0]],
+                            [[0, 1, 2], [3, 4, 5]])  # fmt: skip
+    shift = np.repeat([[0, 0, 1.0], [0, 0, 3.0]], 3, axis=0)
+    judged = TriangleMesh.of(truth.vertices + shift, truth.triangles)
+    left = Regions(lambda points: points[:, 0] < 5, lambda points: points[:, 0] < 5)
+    assert mesh_error(judged, truth, samples=500).scores.chamfer == pytest.approx(2, abs=0.01)
+    error = mesh_error(judged, truth, samples=500, regions=left)
+    assert error.scores.chamfer == pytest.approx(1) and error.scores.mesh_counted == 0.5
+    assert error.scores.diagonal < 1.5  # of what counts
+    assert np.isnan(error.vertex_distances).tolist() == [False] * 3 + [True] * 3
+    assert len(error.truth_points) == len(error.truth_distances) == 250
+    nothing = Regions(None, lambda points: points[:, 0] > 99)
+    with pytest.raises(DataError, match="truth file: none of it lies where it would count"):
+        truth = TriangleMesh.of(truth.vertices, truth.triangles, name="truth file")
+        mesh_error(judged, truth, samples=500, regions=nothing)
+
+
+def test_sparse_points_say_nothing_of_accuracy():
+    random = np.random.default_rng(0)
+    directions = random.normal(size=(400_000, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    few = mesh_error(ball(1.02), directions[:200], samples=5000, threshold=0.05).scores
+    # 4 pi 1.02^2 / 200, square root
+    assert few.gap == pytest.approx(0.2557, rel=0.01) and few.sparse
+    assert few.completeness == pytest.approx(0.02, abs=1e-3) and few.recall == 1
+    told = few.to_dict()
+    assert told["accuracy"] is told["chamfer"] is told["f_score"] is None
+    assert told["completeness_median"] == pytest.approx(0.02, abs=1e-3)
+    assert "gaps, not errors" in dict(few.lines())["accuracy"] and "sparse" in few.short()
+    many = mesh_error(
+        ball(1.02), TruePoints(directions, directions), samples=5000, threshold=0.05
+    ).scores
+    assert not many.sparse and many.accuracy == pytest.approx(0.02, abs=2e-3)
+    assert many.f_score == 1 and many.normal_degrees < 3
+    assert many.to_dict()["accuracy"] == many.accuracy
+    assert mesh_error(ball(), directions[:50], samples=500).scores.normal_degrees is None
+
+
+def test_truth_from_files(tmp_path):
+    points = np.array([(0, 0, 0, 0, 0, 2), (1, 0, 0, 0, 0, 0), (0, 1, 0, 1, 1, 0)], np.float32)
+    names = [(name, "f4") for name in ("x", "y", "z", "nx", "ny", "nz")]
+    vertex = np.array([tuple(row) for row in points], dtype=names)
+    PlyData([PlyElement.describe(vertex, "vertex")]).write(str(tmp_path / "scan.ply"))
+    cloud = read_truth(tmp_path / "scan.ply")
+    assert isinstance(cloud, TruePoints) and cloud.name.endswith("scan.ply")
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(cloud.normals, [[0, 0, 1], [0, 0, 0], [half, half, 0]], atol=1e-6)
+    trimesh.creation.box().export(tmp_path / "box.ply")
+    assert isinstance(read_truth(tmp_path / "box.ply"), TriangleMesh)
+    PlyData([PlyElement.describe(vertex[:0], "vertex")]).write(str(tmp_path / "empty.ply"))
+    for name, message in (
+        ("empty.ply", r"empty.ply holds no points"),
+        ("gone.ply", "gone.ply: no such file"),
+        ("x.spz", "holds Gaussians"),
+        ("x.stl", "unknown kind of mesh"),
+        ("damaged.ply", "not a PLY file"),
+    ):
+        if name not in ("empty.ply", "gone.ply"):
+            (tmp_path / name).write_bytes(b"\x00nothing")
+        with pytest.raises((DataError, InputError), match=message):
+            read_truth(tmp_path / name)
 
 
 def test_distances_to_triangles_are_exact():

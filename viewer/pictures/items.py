@@ -27,6 +27,8 @@ from .overlay import ColorBar, LegendEntry, nice_limit
 SPLIT_COLORS = {"train": TRAIN_COLOR, "test": OTHER_COLOR, "val": "#0f9d76"}
 PLAIN_COLOR = "#7c8794"
 MESH_COLOR = "#d8d2c8"
+LEFT_OUT_COLOR = "#4d5866"
+"""Of what is not compared with the truth."""
 _HEIGHT_RAMP = ((58, 72, 104), (104, 133, 158), (168, 178, 170), (216, 172, 110), (176, 96, 62))
 MOST_FIT_POINTS = 20_000
 """Of an item, that the view is fitted to."""
@@ -125,11 +127,11 @@ class MeshItem(_Item):
 
 @dataclass(frozen=True, eq=False)
 class ErrorItem(_Item):
-    """A mesh colored by how far its vertices lie from the truth."""
+    """A mesh colored by how far its vertices lie from the truth, gray where it is not compared."""
 
     mesh: TriangleMesh
     distances: Points
-    """(V,) in the unit of the frame."""
+    """(V,) in the unit of the frame, NaN where it is not compared."""
     limit: float | None = None
     """Upper end of the colors; None takes what 98% of the vertices stay below, rounded up."""
     text: str = "distance to truth"
@@ -141,20 +143,55 @@ class ErrorItem(_Item):
 
     @property
     def shown_limit(self) -> float:
-        if self.limit is not None:
-            return self.limit
-        return nice_limit(float(np.quantile(self.distances, 0.98)))
+        return _error_limit(self.distances, self.limit)
 
     def draw(self, stage: Stage) -> None:
         surface = stage.surface(self.mesh.vertices, self.mesh.triangles)
-        values = torch.from_numpy(self.distances / self.shown_limit)
-        surface.point_data["rgb"] = _bytes(colorize(values, colormap=self.colormap))
+        colors = _error_colors(self.distances, self.shown_limit, self.colormap)
+        surface.point_data["rgb"] = colors
         _draw_surface(stage, surface, {"scalars": "rgb", "rgb": True})
 
+    def legend(self) -> list[LegendEntry]:
+        left_out = bool(np.isnan(self.distances).any())
+        return [LegendEntry("not compared", LEFT_OUT_COLOR)] if left_out else []
+
     def bar(self) -> ColorBar:
-        marks = [("median", float(np.median(self.distances)))]
-        beyond = bool(self.distances.max() > self.shown_limit)
-        return ColorBar(self.shown_limit, self.text, self.colormap, beyond, marks)
+        return _error_bar(self.distances, self.shown_limit, self.text, self.colormap)
+
+
+@dataclass(frozen=True, eq=False)
+class PointErrorItem(_Item):
+    """Points of the truth, colored by how far a mesh lies from them."""
+
+    points: Points
+    """(N, 3)"""
+    distances: Points
+    """(N,) in the unit of the frame."""
+    limit: float | None = None
+    """As that of `ErrorItem`."""
+    text: str = "distance to mesh"
+    colormap: str = "ember"
+
+    @property
+    def shown_limit(self) -> float:
+        return _error_limit(self.distances, self.limit)
+
+    def _cloud(self) -> PointsItem:
+        colors = _error_colors(self.distances, self.shown_limit, self.colormap)
+        cloud = PointCloud(torch.from_numpy(self.points), torch.from_numpy(colors))
+        return PointsItem(cloud, size=5.0)
+
+    def extent(self) -> Points:
+        return self._cloud().extent()
+
+    def draw(self, stage: Stage) -> None:
+        self._cloud().draw(stage)
+
+    def legend(self) -> list[LegendEntry]:
+        return self._cloud().legend()
+
+    def bar(self) -> ColorBar:
+        return _error_bar(self.distances, self.shown_limit, self.text, self.colormap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,6 +361,26 @@ class BoundsItem(_Item):
         same = np.allclose(sides, sides[0], rtol=1e-3)
         size = f"side {sides[0]:.3g}" if same else " x ".join(f"{side:.3g}" for side in sides)
         return [LegendEntry(f"{self.text}, {size}", BOX_COLOR)]
+
+
+def _error_limit(distances: Points, limit: float | None) -> float:
+    known = distances[np.isfinite(distances)]
+    return limit or nice_limit(float(np.quantile(known, 0.98)) if len(known) else 0.0)
+
+
+def _error_colors(distances: Points, limit: float, colormap: str) -> NDArray[np.uint8]:
+    """(N, 3) sRGB."""
+    known = np.isfinite(distances)
+    values = torch.from_numpy(np.where(known, distances, 0.0) / limit)
+    colors = _bytes(colorize(values, colormap=colormap))
+    colors[~known] = [int(LEFT_OUT_COLOR[k : k + 2], 16) for k in (1, 3, 5)]
+    return colors
+
+
+def _error_bar(distances: Points, limit: float, text: str, colormap: str) -> ColorBar:
+    known = distances[np.isfinite(distances)]
+    marks = [("median", float(np.median(known)))] if len(known) else []
+    return ColorBar(limit, text, colormap, bool((known > limit).any()), marks)
 
 
 def _draw_surface(stage: Stage, surface: Any, options: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,16 +21,16 @@ from lumigraph.core.path_shapes import upward
 from lumigraph.datasets.formats.ply import read_points
 from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
 from lumigraph.export.mesh_scores import mesh_error
-from lumigraph.export.splat_files.ply_header import read_header
+from lumigraph.export.mesh_truth import Kind, ply_kind, read_truth
 from lumigraph.export.splat_files.reading import SPLAT_SUFFIXES, read_splats
 from lumigraph.training import Run
 from lumigraph.viewer.source import cloud_of
 
 from .drawing import PictureOptions, PictureReport, check_picture_target, picture
+from .errors import error_items
 from .items import (
     BoundsItem,
     CamerasItem,
-    ErrorItem,
     GaussiansItem,
     Item,
     MeshItem,
@@ -40,7 +40,6 @@ from .view import PictureView
 
 FILE_SUFFIXES = (".ply", ".obj", ".glb", ".splat", ".spz")
 """Files that can be drawn."""
-Kind = Literal["mesh", "Gaussians", "points"]
 _ROOM = 0.25  # How far beyond bounds and cameras points are drawn, as a share of their box.
 
 
@@ -192,13 +191,7 @@ def kind_of(path: Path) -> Kind:
         raise InputError(f"{path}: cannot be drawn; give a file that ends in one of {known}")
     if suffix != ".ply":
         return "Gaussians" if suffix in SPLAT_SUFFIXES else "mesh"
-    elements = read_header(path).elements
-    vertex = elements.get("vertex")
-    names = set() if vertex is None else set(vertex.types)
-    if "chunk" in elements or {"scale_0", "rot_0"} <= names:
-        return "Gaussians"
-    faces = elements.get("face")
-    return "mesh" if faces is not None and faces.count else "points"
+    return ply_kind(path)
 
 
 def _mesh(path: Path, subject: SubjectOptions) -> _Found:
@@ -235,20 +228,13 @@ _READERS: dict[str, Callable[[Path, SubjectOptions], _Found]] = {
 def _judged(path: Path, truth: Path, subject: SubjectOptions) -> _Found:
     """A mesh held against the truth."""
     mesh = read_mesh(path)
-    kind = kind_of(truth)
-    if kind == "Gaussians":
-        raise InputError(f"{truth}: holds Gaussians; the truth must be a mesh or points")
-    target = read_mesh(truth) if kind == "mesh" else _point_cloud(truth).positions.numpy()
-    error = mesh_error(mesh, target, threshold=subject.threshold)
-    item = ErrorItem(mesh, error.vertex_distances, subject.error_limit)
+    error = mesh_error(mesh, read_truth(truth), threshold=subject.threshold)
+    items = error_items(mesh, error, limit=subject.error_limit)
     facts, numbers = _mesh_facts(mesh)
     scores = error.scores
-    detail = (
-        f"against {truth.name}: accuracy {scores.accuracy:.3g}, completeness "
-        f"{scores.completeness:.3g}, F-score {scores.f_score:.3f} within {scores.threshold:.3g}"
-    )
+    detail = f"against {truth.name}: {scores.short()}"
     numbers |= {"truth": str(truth), "scores": scores.to_dict()}
-    return _Found("mesh", [item], facts + scores.lines(), numbers, path.name, detail)
+    return _Found("mesh", items, facts + scores.lines(), numbers, path.name, detail)
 
 
 def _mesh_facts(mesh: TriangleMesh) -> tuple[list[tuple[str, str]], dict[str, Any]]:

@@ -76,7 +76,7 @@ def test_a_mesh_is_judged_by_the_truth(files):
     scores = report.numbers["scores"]
     assert scores["accuracy"] == pytest.approx(0.1, abs=2e-3)
     assert scores["f_score"] == 1 and scores["threshold"] == 0.2
-    assert [name for name, _ in report.facts][-1] == "F-score"
+    assert [name for name, _ in report.facts][-2:] == ["F-score", "normals"]
     to_points = viewer.picture_of_file(
         files / "large.obj", truth=files / "points.ply", options=SMALL
     )

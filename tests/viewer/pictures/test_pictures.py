@@ -12,11 +12,12 @@ from PIL import Image
 from scipy.spatial import Delaunay
 
 from lumigraph import viewer
-from lumigraph.core import CameraModel, Cameras, GaussianCloud, PointCloud, cube
+from lumigraph.core import CameraModel, Cameras, GaussianCloud, PointCloud, Scene, cube
 from lumigraph.core.errors import ConfigError, DataError, InputError, MissingExtraError
 from lumigraph.core.frusta import frusta
 from lumigraph.core.transforms import look_at
 from lumigraph.datasets.scene_picture import OTHER_COLOR, TRAIN_COLOR
+from lumigraph.export import MeshEvaluation, MeshScoreOptions, seen_mesh_error
 from lumigraph.export.mesh_reading import MeshPart, TriangleMesh
 from lumigraph.viewer.pictures import drawing as pictures
 
@@ -226,6 +227,48 @@ def test_an_error_beyond_the_limit_is_said_to_be(box_mesh):
     exact = viewer.ErrorItem(box_mesh(), np.zeros(8))
     assert exact.shown_limit > 0
     viewer.picture([exact], options=BARE)
+
+
+def test_what_is_not_compared_is_dark_gray(box_mesh):
+    distances = np.where(box_mesh().vertices[:, 0] > 0, np.nan, 0.02)
+    item = viewer.ErrorItem(box_mesh(), distances)
+    assert item.shown_limit == pytest.approx(0.02) and not item.bar().open_ended
+    assert [entry.text for entry in item.legend()] == ["not compared"]
+    assert viewer.ErrorItem(box_mesh(), np.full(8, np.nan)).shown_limit > 0
+    seen = viewer.picture([viewer.ErrorItem(box_mesh(), np.zeros(8))], options=BARE).image
+    unseen = viewer.picture([viewer.ErrorItem(box_mesh(), np.full(8, np.nan))], options=BARE).image
+    changed = seen.astype(int).sum(axis=2) - unseen.astype(int).sum(axis=2)
+    assert (changed > 100).mean() > 0.1
+
+
+def test_points_of_the_truth_show_their_errors(box_mesh):
+    points = np.random.default_rng(0).uniform(0, 1, (300, 3))
+    item = viewer.PointErrorItem(points, np.linspace(0, 1, 300), limit=0.5)
+    assert item.bar().open_ended and item.bar().text == "distance to mesh"
+    assert item.legend()[0].text == "300 points"
+    assert viewer.picture([item], options=BARE).image.std() > 5
+
+
+@pytest.mark.parametrize("all_around", [True, False])
+def test_scored_meshes_are_shown_from_where_cameras_stand(tmp_path, all_around):
+    angles = torch.linspace(0, 5.5 if all_around else 0.8, 8)
+    eyes = [torch.tensor([4 * a.cos(), 4 * a.sin(), 1.0]) for a in angles]
+    poses = torch.stack([look_at(eye, torch.zeros(3), up=(0.0, 0.0, 1.0)) for eye in eyes])
+    cameras = Cameras.from_intrinsics(poses, 64, 64, 64.0)
+    splits = {"train": torch.arange(8)}
+    scene = Scene("ring", "memory", cameras, splits, cube(torch.zeros(3), 3.0))
+    shape = trimesh.creation.icosphere(subdivisions=3)
+    mesh = TriangleMesh.of(shape.vertices, shape.faces)
+    truth = TriangleMesh.of(shape.vertices * 0.9, shape.faces)
+    options = MeshScoreOptions(samples=1000)
+    error, words = seen_mesh_error(mesh, truth, scene, options=options)
+    found = MeshEvaluation(mesh, truth, error, {"truth": "truth.ply", "protocol": words}, "ball")
+    out = viewer.picture_of_errors(found, scene, out=tmp_path / "renders" / "x.png", limit=0.2)
+    picture = np.asarray(Image.open(out))
+    assert picture.shape == (800, 2200 if all_around else 1100, 3)
+    # Half way up the colors: orange, on both sides of the ball that cameras see.
+    orange = (picture[..., 0] > 200) & (picture[..., 2] < 120)
+    assert orange[:, :1100].mean() > 0.1 and orange[:, -1100:].mean() > 0.1
 
 
 def test_scenes_show_cameras_points_and_bounds(ring_scene):
