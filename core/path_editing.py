@@ -49,6 +49,7 @@ class PathEditor:
         spacing: seconds between views that are added.
         fps: frames per second of the video.
         loop: whether the path closes.
+        time_span: see `set_time_span`.
 
     >>> editor = PathEditor(spacing=2.0)
     >>> first, second = editor.add(torch.eye(4)), editor.add(torch.eye(4), field_of_view=30.0)
@@ -58,10 +59,19 @@ class PathEditor:
     (True, 1)
     """
 
-    def __init__(self, *, spacing: float = 1.0, fps: float = 30.0, loop: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        spacing: float = 1.0,
+        fps: float = 30.0,
+        loop: bool = False,
+        time_span: tuple[float, float] | None = None,
+    ) -> None:
         self.spacing = _positive("spacing", spacing)
         tail = self.spacing if loop else 0.0
-        self._state = _State(tail=tail, fps=_positive("fps", fps), loop=loop)
+        if time_span is not None:
+            check_time_span(time_span)
+        self._state = _State(tail=tail, fps=_positive("fps", fps), loop=loop, time_span=time_span)
         self._path: CameraPath | None = None
         self._past: list[_State] = []
 

@@ -53,8 +53,9 @@ class FrameSource(Protocol):
     """False where there is nothing but meshes, which the browser draws."""
     splats: bool
     """Whether it is made of Gaussians, which a browser can draw alone."""
-    timed: bool
-    """Whether the picture changes with `Cameras.times`."""
+    moments: Tensor | None
+    """(F,) times in [0, 1] that a moving model was trained at; None where nothing moves, or while
+    that is unknown. May change with `version`."""
     version: int
     """Grows when the model has changed."""
 
@@ -66,8 +67,8 @@ class FrameSource(Protocol):
         """Look for news, quickly; True when `version` grew."""
         ...
 
-    def cloud(self) -> GaussianCloud | None:
-        """The Gaussians, where the model is made of them."""
+    def cloud(self, moment: float | None = None) -> GaussianCloud | None:
+        """The Gaussians at a time in [0, 1], where the model is made of them."""
         ...
 
 
@@ -79,18 +80,18 @@ class _Source:
         self.scene: Scene | None = None
         self.bounds = cube(torch.zeros(3), 2.0)
         self.up = axis_of("z").float()
-        self.renders, self.splats, self.timed, self.version = True, False, False, 0
+        self.renders, self.splats, self.version = True, False, 0
+        self.moments: Tensor | None = None
 
     def _show(self, scene: Scene) -> None:
         self.scene, self.bounds = scene, scene.bounds
         if len(scene.cameras):
             self.up = upward(scene.cameras).float()
-        self.timed = scene.cameras.times is not None
 
     def refresh(self) -> bool:
         return False
 
-    def cloud(self) -> GaussianCloud | None:
+    def cloud(self, moment: float | None = None) -> GaussianCloud | None:
         return None
 
 
@@ -107,7 +108,7 @@ class ModelSource(_Source):
         self, model: Model, scene: Scene | None = None, *, title: str = "model", kind: str = "model"
     ) -> None:
         super().__init__(title, kind, str(model.device))
-        self._model = model
+        self._model, self.moments = model, model.moments
         self.splats = isinstance(model.field, PrimitiveField)
         if scene is not None:
             self._show(scene)
@@ -115,8 +116,8 @@ class ModelSource(_Source):
     def session(self) -> AbstractContextManager[Model | None]:
         return nullcontext(self._model)
 
-    def cloud(self) -> GaussianCloud | None:
-        return cloud_of(self._model.field)
+    def cloud(self, moment: float | None = None) -> GaussianCloud | None:
+        return cloud_of(self._model.field, moment)
 
 
 class RunSource(ModelSource):
@@ -142,7 +143,7 @@ class RunSource(ModelSource):
             self._model = self.run.model(self._asked)
         except CheckpointError:
             return False  # removed or not whole at this moment
-        self._checkpoint = newest
+        self._checkpoint, self.moments = newest, self._model.moments
         self.version += 1
         return True
 
@@ -217,15 +218,17 @@ class TrainingSource(_Source):
                 model = stack.enter_context(self.control.between_steps(timeout=self.WAIT))
             except (TimeoutError, ModelUnavailable):
                 model = None
+            else:
+                self.moments = model.moments
             yield model
 
     def changed(self) -> None:
         """Steps were made; pictures are out of date."""
         self.version += 1
 
-    def cloud(self) -> GaussianCloud | None:
+    def cloud(self, moment: float | None = None) -> GaussianCloud | None:
         with self.session() as model:
-            return None if model is None else cloud_of(model.field)
+            return None if model is None else cloud_of(model.field, moment)
 
 
 def open_source(
@@ -260,12 +263,12 @@ def open_source(
     raise InputError(f"{path}: cannot be viewed; give a run folder or a file that ends in {known}")
 
 
-def cloud_of(field: nn.Module) -> GaussianCloud | None:
-    """A copy of the Gaussians of a field; None where it is made of something else."""
+def cloud_of(field: nn.Module, moment: float | None = None) -> GaussianCloud | None:
+    """A copy of the Gaussians of a field at a time; None where it is made of something else."""
     if not isinstance(field, PrimitiveField):
         return None
     with torch.no_grad():
-        return GaussianCloud(*(tensor.clone() for tensor in field.gaussians_at(None)))
+        return GaussianCloud(*(tensor.clone() for tensor in field.gaussians_at(moment)))
 
 
 def extent(points: Tensor) -> Tensor:

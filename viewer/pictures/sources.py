@@ -38,6 +38,8 @@ from .items import (
 )
 from .view import PictureView
 
+SHOWN_TIME = 0.5
+"""Of what moves."""
 FILE_SUFFIXES = (".ply", ".obj", ".glb", ".splat", ".spz")
 """Files that can be drawn."""
 Kind = Literal["mesh", "Gaussians", "points"]
@@ -127,12 +129,14 @@ def picture_of_run(
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     scene, method = opened.scene(), opened.config.method
-    cloud = cloud_of(opened.model("cpu").field)
+    model = opened.model("cpu")
+    cloud = cloud_of(model.field, SHOWN_TIME)
     items = _scene_items(scene)
     if cloud is None:
         facts = [("primitives", f"none: method {method} has no Gaussians to draw")]
     else:
-        facts = [("primitives", f"{len(cloud):,} Gaussians")]
+        when = "" if model.moments is None else f" at time {SHOWN_TIME}"
+        facts = [("primitives", f"{len(cloud):,} Gaussians{when}")]
         most = (subject or SubjectOptions()).most_gaussians
         primitives = GaussiansItem(cloud, most, bounds=scene.bounds)
         items = [primitives, *items]

@@ -112,7 +112,7 @@ def fake_run(scene, field, method):
     """A run that lies on no disk."""
     config = SimpleNamespace(method=method)
     run = Run(Path("runs/ring"), config, scene)
-    model = SimpleNamespace(field=field)
+    model = SimpleNamespace(field=field, moments=None)
     object.__setattr__(run, "model", lambda device: model)
     return run
 
