@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         video,
     )
     from lumigraph.export.render_source import SplatSource, open_source
+    from lumigraph.export.sequence_export import SequenceReport, splat_sequence
     from lumigraph.export.splat_export import splats
     from lumigraph.export.splat_files import WriteOptions, read_splats, write_splats
     from lumigraph.export.video_writer import check_output, open_video, write_video
@@ -35,6 +36,7 @@ _MODULE_OF = {
     "PathOptions": "render_path",
     "PointsOptions": "point_export",
     "RenderedPath": "render_path",
+    "SequenceReport": "sequence_export",
     "SplatSource": "render_source",
     "TriangleMesh": "mesh_reading",
     "WriteOptions": "splat_files",
@@ -51,6 +53,7 @@ _MODULE_OF = {
     "read_mesh": "mesh_reading",
     "read_splats": "splat_files",
     "render_cameras": "render_path",
+    "splat_sequence": "sequence_export",
     "splats": "splat_export",
     "video": "render_path",
     "write_splats": "splat_files",
@@ -64,6 +67,7 @@ __all__ = [
     "PathOptions",
     "PointsOptions",
     "RenderedPath",
+    "SequenceReport",
     "SplatSource",
     "TriangleMesh",
     "WriteOptions",
@@ -80,6 +84,7 @@ __all__ = [
     "read_mesh",
     "read_splats",
     "render_cameras",
+    "splat_sequence",
     "splats",
     "video",
     "write_splats",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from lumigraph.core import CameraPath
+from lumigraph.core import CameraPath, Scene
 from lumigraph.core.camera_path import check_time_span
 from lumigraph.core.errors import InputError
 
@@ -52,6 +53,27 @@ def check_moving(model: Any, name: object) -> None:
 def is_moving(model: Any) -> bool:
     """Whether pictures of a model change with the time of the camera."""
     return getattr(model, "moments", None) is not None
+
+
+def check_one_time(model: Any, time: float | None, name: object) -> None:
+    """A moving model needs one time in [0, 1], another one none.
+
+    Args:
+        model, name: see `check_moving`.
+
+    Raises:
+        InputError: it is missing, out of range, or plays no part.
+    """
+    if time is not None:
+        check_time_span((time, time))
+        check_moving(model, name)
+    elif is_moving(model):
+        raise InputError(f"{name}: moves, and this holds one time: name it with --time 0.5, say")
+
+
+def at_time(scene: Scene, time: float) -> Scene:
+    """A scene whose cameras all are at one time in [0, 1]."""
+    return replace(scene, cameras=scene.cameras.at_time(time))
 
 
 def timed_path(path: CameraPath, model: Any, asked: TimeSpan | None, *, name: object) -> CameraPath:
