@@ -25,13 +25,21 @@ if TYPE_CHECKING:
     from lumigraph.export.render_source import SplatSource, open_source
     from lumigraph.export.sequence_export import SequenceReport, splat_sequence
     from lumigraph.export.splat_export import splats
-    from lumigraph.export.splat_files import WriteOptions, read_splats, write_splats
+    from lumigraph.export.splat_files import (
+        MovingSplats,
+        WriteOptions,
+        read_moving,
+        read_splats,
+        write_moving,
+        write_splats,
+    )
     from lumigraph.export.video_writer import check_output, open_video, write_video
     from lumigraph.export.web_page import PageOptions, page
 
 _MODULE_OF = {
     "MeshOptions": "mesh_options",
     "MeshScores": "mesh_scores",
+    "MovingSplats": "splat_files",
     "PageOptions": "web_page",
     "PathOptions": "render_path",
     "PointsOptions": "point_export",
@@ -51,11 +59,13 @@ _MODULE_OF = {
     "page": "web_page",
     "points": "point_export",
     "read_mesh": "mesh_reading",
+    "read_moving": "splat_files",
     "read_splats": "splat_files",
     "render_cameras": "render_path",
     "splat_sequence": "sequence_export",
     "splats": "splat_export",
     "video": "render_path",
+    "write_moving": "splat_files",
     "write_splats": "splat_files",
     "write_video": "video_writer",
 }
@@ -63,6 +73,7 @@ _MODULE_OF = {
 __all__ = [
     "MeshOptions",
     "MeshScores",
+    "MovingSplats",
     "PageOptions",
     "PathOptions",
     "PointsOptions",
@@ -82,11 +93,13 @@ __all__ = [
     "page",
     "points",
     "read_mesh",
+    "read_moving",
     "read_splats",
     "render_cameras",
     "splat_sequence",
     "splats",
     "video",
+    "write_moving",
     "write_splats",
     "write_video",
 ]

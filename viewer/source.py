@@ -22,7 +22,8 @@ from lumigraph.core.path_shapes import upward
 from lumigraph.core.transforms import axis_of
 from lumigraph.export.render_source import SplatSource
 from lumigraph.export.splat_files import FILE_UP
-from lumigraph.export.splat_files.reading import SPLAT_SUFFIXES, read_splats
+from lumigraph.export.splat_files.moving_file import is_moving_file, read_moving
+from lumigraph.export.splat_files.reading import MOVING_SUFFIX, SPLAT_SUFFIXES, read_splats
 from lumigraph.fields import PrimitiveField
 from lumigraph.training import Model, Run, TrainingControl
 from lumigraph.training.control import ModelUnavailable
@@ -149,18 +150,23 @@ class RunSource(ModelSource):
 
 
 class SplatFileSource(ModelSource):
-    """Gaussians of a .ply, .splat or .spz file, in the file's own frame before white.
+    """Gaussians of a .ply, .splat, .spz or .lg4d file, in the file's own frame before white.
 
     Args:
         up: (3,) the direction that is up in the file; files do not say.
     """
 
     def __init__(self, path: str | Path, *, device: str = "auto", up: Tensor | None = None) -> None:
-        file = read_splats(path)
         name = Path(path).name
-        splats = SplatSource(name, file.cloud, file.report.antialiased, background="white")
-        super().__init__(splats.model(device), title=name, kind=file.report.format)
-        self.bounds = extent(file.cloud.means)
+        if is_moving_file(path):
+            moving = read_moving(path)
+            splats, kind = SplatSource.of_moving(name, moving.splats, "white"), moving.report.format
+        else:
+            file = read_splats(path)
+            splats = SplatSource(name, file.cloud, file.report.antialiased, background="white")
+            kind = file.report.format
+        super().__init__(splats.model(device), title=name, kind=kind)
+        self.bounds = extent(splats.cloud.means)
         if up is not None:
             self.up = up.float()
 
@@ -234,8 +240,8 @@ class TrainingSource(_Source):
 def open_source(
     target: str | Path, *, device: str | None = None, up: str | None = None
 ) -> FrameSource:
-    """The source of a run folder, a file of Gaussians (.ply, .splat, .spz) or a mesh (.glb, .obj,
-    .ply with faces).
+    """The source of a run folder, a file of Gaussians (.ply, .splat, .spz, .lg4d) or a mesh (.glb,
+    .obj, .ply with faces).
 
     Args:
         device: "auto", "cpu" or "cuda"; None takes that of the run, or auto.
@@ -255,9 +261,10 @@ def open_source(
     suffix = path.suffix.lower()
     if suffix in MESH_SUFFIXES and (suffix != ".ply" or has_triangles(path)):
         return MeshSource(path, up=axis_of(up or ("y" if suffix == ".glb" else "z")))
-    if suffix in SPLAT_SUFFIXES:
+    splats = (*SPLAT_SUFFIXES, MOVING_SUFFIX)
+    if suffix in splats:
         return SplatFileSource(path, device=device or "auto", up=axis_of(up or FILE_UP))
-    known = ", ".join(dict.fromkeys((*SPLAT_SUFFIXES, *MESH_SUFFIXES)))
+    known = ", ".join(dict.fromkeys((*splats, *MESH_SUFFIXES)))
     if not path.exists():
         raise DataError(f"{path}: no such run folder or file")
     raise InputError(f"{path}: cannot be viewed; give a run folder or a file that ends in {known}")

@@ -1,8 +1,8 @@
 """Gaussians that move as numpy arrays: what is seen of them, instead of a rotation in four axes.
 
-With the covariance [[U, V], [V^T, W]] over space and time a Gaussian has the velocity v = V / W, the
-duration s = sqrt(W), and in space the covariance U - V V^T / W at every time. These say the same as
-the rotor and the four scales: [[A, s v], [0, s]] with A A^T = U - V V^T / W is a root of the whole.
+With the covariance [[U, V], [V^T, W]] over space and time a Gaussian has the velocity v = V / W,
+the duration s = sqrt(W), and in space the covariance U - V V^T / W at every time. These say the
+same as rotor and four scales: [[A, s v], [0, s]] with A A^T = U - V V^T / W is a root of the whole.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from lumigraph.export.splat_files.arrays import Floats, Mask, SplatArrays, repai
 from lumigraph.fields.gaussian_shapes import decomposed
 
 ROWS_AT_ONCE = 2**16
+IDLE = 1e-6
+"""Gaussians that move by less, as a part of their size and in all of time, do not move."""
 
 
 class MovingArrays(NamedTuple):
@@ -91,6 +93,8 @@ def arrays_of(
     ]
     axes, velocities, rates = (torch.cat(parts) for parts in zip(*constants, strict=True))
     rotations, log_scales = decomposed(axes)
+    idle = velocities.abs().amax(dim=1) < IDLE * log_scales.amax(dim=1).exp()
+    velocities = torch.where(idle[:, None], 0.0, velocities)
     moving = GaussianCloud(
         cloud.means,
         rotations.float(),

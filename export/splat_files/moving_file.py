@@ -33,14 +33,12 @@ from lumigraph.export.splat_files.moving_packing import (
 )
 from lumigraph.export.splat_files.moving_splats import MovingSplats
 from lumigraph.export.splat_files.planes import SpaceLayout
-from lumigraph.export.splat_files.reading import ReadReport
+from lumigraph.export.splat_files.reading import MOVING_MAGIC, MOVING_SUFFIX, ReadReport
 from lumigraph.export.splat_files.spz import CUSTOMARY_BITS
 from lumigraph.export.splat_files.writing import WriteOptions, WriteReport
 from lumigraph.export.target_file import check_target
 from lumigraph.training.files import write_atomic
 
-SUFFIX = ".lg4d"
-MAGIC = b"lg4d"
 VERSION = 1
 _HEADER_LIMIT = 16 << 20
 _LOSS_TIMES = 9
@@ -61,7 +59,7 @@ def is_moving_file(path: str | Path) -> bool:
     """Whether a file says that it is of this kind."""
     try:
         with Path(path).open("rb") as stream:
-            return stream.read(len(MAGIC)) == MAGIC
+            return stream.read(len(MOVING_MAGIC)) == MOVING_MAGIC
     except OSError:
         return False
 
@@ -80,7 +78,7 @@ def write_moving(
         DataError: there is nothing to write, or the disk does not take it.
     """
     options, target = options or WriteOptions(), Path(path)
-    check_target(target, (SUFFIX,), what="moving Gaussians", overwrite=options.overwrite)
+    check_target(target, (MOVING_SUFFIX,), what="moving Gaussians", overwrite=options.overwrite)
     given, dropped = _kept(splats, target, options)
     origin = _origin(given)
     centered, near, bits = _centered(given, origin)
@@ -197,7 +195,7 @@ def _measured(before: MovingArrays, after: MovingArrays) -> Loss:
 def _save(path: Path, header: dict[str, Any], data: bytes) -> None:
     text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode()
     with path.open("wb") as stream:
-        stream.write(MAGIC + struct.pack("<II", VERSION, len(text)))
+        stream.write(MOVING_MAGIC + struct.pack("<II", VERSION, len(text)))
         stream.write(text)
         stream.write(zlib.compress(data, 9))
 
@@ -229,8 +227,8 @@ def _load(path: Path, max_gaussians: int) -> tuple[MovingArrays, dict[str, Any]]
 def _header(
     path: Path, start: bytes, stream: Any, max_gaussians: int
 ) -> tuple[dict[str, Any], MovingLayout]:
-    if start[:4] != MAGIC:
-        raise DataError(f"{path}: starts with {start[:4]!r}, so it is no {SUFFIX} file")
+    if start[:4] != MOVING_MAGIC:
+        raise DataError(f"{path}: starts with {start[:4]!r}, so it is no {MOVING_SUFFIX} file")
     if len(start) < 12:
         raise DataError(f"{path}: is cut short; write it again")
     version, length = struct.unpack("<II", start[4:])

@@ -22,9 +22,10 @@ class Arguments:
     """
 
     subject: tyro.conf.Positional[Literal["splats", "points", "mesh", "cameras", "page"]]
-    """splats: a file of Gaussians (.ply, .splat, .spz); points: a colored point cloud (.ply);
-    mesh: colored or textured triangles (.ply, .obj, .glb); cameras: their poses (.json, or a folder
-    for a COLMAP model); page: a web page that works offline (.html)."""
+    """splats: a file of Gaussians (.ply, .splat, .spz; .lg4d for all times of what moves); points:
+    a colored point cloud (.ply); mesh: colored or textured triangles (.ply, .obj, .glb); cameras:
+    their poses (.json, or a folder for a COLMAP model); page: a web page that works offline
+    (.html)."""
     run: tyro.conf.Positional[Path]
     """Run folder; for splats, points and page also a file of Gaussians, for cameras also data."""
     out: Path

@@ -25,7 +25,7 @@ class Arguments:
     """
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or a file of Gaussians (.ply, .splat, .spz)."""
+    """Run folder, or a file of Gaussians (.ply, .splat, .spz, .lg4d)."""
     path: str | None = None
     """orbit, turntable, spiral, captured, interpolate, camera:NUMBER (that camera of the capture
     stands still), or a camera path file (.json); by default orbit, and turntable for a file of
