@@ -69,7 +69,11 @@ class MovingArrays(NamedTuple):
 
     def shares(self, time: float) -> NDArray[np.float64]:
         """(M,) how much of their opacity is left at a time, in [0, 1]."""
-        away = np.abs(time - self.times.astype(np.float64))
+        return self.shares_after(time - self.times.astype(np.float64))
+
+    def shares_after(self, later: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The same at a time (M,) since the own ones, which may be negative."""
+        away = np.abs(later.astype(np.float64))
         if self.log_plateaus is not None:
             away = np.maximum(away - np.exp(self.log_plateaus.astype(np.float64)), 0.0)
         return np.exp(-0.5 * np.square(away / np.exp(self.log_durations.astype(np.float64))))

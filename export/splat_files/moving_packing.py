@@ -47,6 +47,16 @@ class MovingLayout:
     plateau_step: float | None
 
     @property
+    def count(self) -> int:
+        """Of all Gaussians."""
+        return self.space.count
+
+    @property
+    def degree(self) -> int:
+        """Of their harmonics."""
+        return self.space.degree
+
+    @property
     def time_planes(self) -> int:
         return _TIME_PLANES + _PLATEAU_PLANES * (self.plateau_low is not None)
 

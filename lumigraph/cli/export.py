@@ -31,7 +31,7 @@ class Arguments:
     out: Path
     """File to write; for cameras a .json file or a folder, for --times a folder."""
     time: float | None = None
-    """splats, points: of what moves, 0 to 1."""
+    """splats, points, page: of what moves, 0 to 1; a page shows all times without it."""
     times: str | None = None
     """splats: of what moves, a folder with a file for each moment of the data (all) or for so many
     times."""
@@ -97,6 +97,8 @@ class Arguments:
     """page of Gaussians: axis that points up; by default that of the cameras, -y for files."""
     cameras: int = 24
     """page of Gaussians: captured cameras that one can jump to."""
+    time_steps: int = 8
+    """page of other methods that move: times of pictures."""
     azimuths: int = 36
     """page of other methods: pictures around."""
     elevations: int = 3
@@ -266,7 +268,8 @@ SUBJECTS = {
         _page,
         (
             "max_gaussians", "degree", "device", "title", "background", "up", "cameras", "azimuths",
-            "elevations", "picture_size", "picture_quality", "picture_format", "page_limit_mib",
+            "elevations", "time", "time_steps", "picture_size", "picture_quality", "picture_format",
+            "page_limit_mib",
         ),
     ),
 }  # fmt: skip

@@ -71,7 +71,7 @@ def test_a_cloud_that_does_not_move_comes_back_as_it_was(random_cloud):
     with torch.no_grad():
         seen = Gaussians4D(again).sliced_at(0.25)
     torch.testing.assert_close(seen.means, cloud.means)
-    assert float(seen.velocities.abs().max()) == 0.0
+    assert float(seen.velocities.abs().max()) < 1e-6
 
 
 def test_the_shortest_duration_of_the_field_is_kept(random_moving):
