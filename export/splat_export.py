@@ -103,7 +103,7 @@ def cloud_of(
 
 
 def open_moving(
-    source: Run | str | Path,
+    source: Run | MovingSplats | str | Path,
     *,
     frame: Frame = "capture",
     max_gaussians: int = DEFAULT_MAX_GAUSSIANS,

@@ -224,7 +224,7 @@ class TrainingSource(_Source):
                 model = stack.enter_context(self.control.between_steps(timeout=self.WAIT))
             except (TimeoutError, ModelUnavailable):
                 model = None
-            else:
+            if model is not None:
                 self.moments = model.moments
             yield model
 

@@ -80,7 +80,7 @@ class MovingLayout:
 def reachable(arrays: MovingArrays) -> tuple[Mask, int]:
     """Which Gaussians have a position that fits, and its bits after the point."""
     means = _reference(arrays).space.means
-    finite = np.isfinite(means).all(axis=1)
+    finite = np.asarray(np.isfinite(means).all(axis=1))
     if not finite.any():
         return finite, 0
     bits = spz_packing.fractional_bits(means[finite])
