@@ -241,7 +241,9 @@ class Viewer:
             return
         moment = session.moment
         cloud = self.loop.call(lambda model: self.source.cloud(moment)).result(timeout=30)
-        if cloud is not None:
+        if cloud is not None and not len(cloud):  # nothing is there at this time
+            session.client.scene.remove_by_name("/gaussians")
+        elif cloud is not None:
             session.client.scene.add_gaussian_splats("/gaussians", **browser_gaussians(cloud))
 
     def _prepare(self) -> None:

@@ -197,7 +197,7 @@ def _save(path: Path, header: dict[str, Any], data: bytes) -> None:
     with path.open("wb") as stream:
         stream.write(MOVING_MAGIC + struct.pack("<II", VERSION, len(text)))
         stream.write(text)
-        stream.write(zlib.compress(data, 9))
+        stream.write(zlib.compress(data, 6))
 
 
 def _load(path: Path, max_gaussians: int) -> tuple[MovingArrays, dict[str, Any]]:

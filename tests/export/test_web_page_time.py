@@ -80,6 +80,7 @@ def test_what_matters_least_is_left_out(random_moving):
     packed = pack_moving_gaussians(given, degree=0, most=50)
     assert packed.layout.count == 50
     assert any("that matter least" in text for text in packed.left_out)
+    assert pack_moving_gaussians(random_moving(0, 50), degree=0, most=99).layout.moving == 0
     never = given.cloud.times.clone()
     never[:] = 30.0  # long before anything is seen of them
     cloud = given.cloud
