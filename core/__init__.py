@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from lumigraph.core.frame import Frame
     from lumigraph.core.gaussian_cloud import GaussianCloud
+    from lumigraph.core.gaussian_cloud4d import GaussianCloud4D
     from lumigraph.core.harmonics import spherical_harmonics
     from lumigraph.core.path_editing import PathEditor
     from lumigraph.core.rays import Rays, Samples
@@ -47,6 +48,7 @@ _PLACES = {
     ),
     "frame": ("Frame",),
     "gaussian_cloud": ("GaussianCloud",),
+    "gaussian_cloud4d": ("GaussianCloud4D",),
     "harmonics": ("spherical_harmonics",),
     "path_editing": ("PathEditor",),
     "rays": ("Rays", "Samples"),
@@ -66,6 +68,7 @@ __all__ = [
     "DataError",
     "Frame",
     "GaussianCloud",
+    "GaussianCloud4D",
     "ImageSource",
     "InputError",
     "Keyframe",

@@ -8,6 +8,8 @@ The file is JSON, in the frame of the scene that it was made for:
       "fps": 30,                          frames per second of the video
       "duration": 4.0,                    seconds; with "loop" the last part leads back to the start
       "loop": true,
+      "time_span": [0.0, 1.0],            optional: time of a moving scene at the first and the last
+                                          frame, which counts instead of that of the keyframes
       "keyframes": [                      in the order of their seconds, the first at 0
         {
           "seconds": 0.0,
@@ -19,7 +21,9 @@ The file is JSON, in the frame of the scene that it was made for:
     }
 
 Positions follow a cubic through the keyframes (Hermite, with the slopes of the neighbours), and so
-do the quaternions, which are then normalised; field of view and time go straight.
+do the quaternions, which are then normalised; field of view and time go straight. With a time span
+time runs evenly from its begin at the first frame to its end at the last one, in a loop as well: it
+never runs back to the begin. A span of one time alone stands still while the camera moves.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,6 +43,7 @@ from lumigraph.core import path_shapes
 from lumigraph.core.camera_checks import check_poses
 from lumigraph.core.cameras import Cameras
 from lumigraph.core.errors import DataError, InputError
+from lumigraph.core.path_curves import aligned, hermite, linear
 from lumigraph.core.scene import Scene
 from lumigraph.core.transforms import (
     pose_matrix,
@@ -49,7 +54,7 @@ from lumigraph.core.transforms import (
 FORMAT = "lumigraph-camera-path"
 VERSION = 1
 MOST_FRAMES = 1_000_000
-_PATH_KEYS = {"format", "version", "fps", "duration", "loop", "keyframes"}
+_PATH_KEYS = {"format", "version", "fps", "duration", "loop", "time_span", "keyframes"}
 _KEYFRAME_KEYS = {"seconds", "camera_to_world", "field_of_view", "time"}
 
 
@@ -86,6 +91,9 @@ class CameraPath:
     """Frames per second."""
     loop: bool = False
     """Whether the path closes."""
+    time_span: tuple[float, float] | None = None
+    """Time of a moving scene at the first and at the last frame, in [0, 1]; None takes that of the
+    keyframes, where they have one."""
 
     def __post_init__(self) -> None:
         if not self.keyframes:
@@ -105,6 +113,26 @@ class CameraPath:
         timed = [keyframe.time is not None for keyframe in self.keyframes]
         if any(timed) and not all(timed):
             raise InputError("time must be given for all keyframes or for none")
+        if self.time_span is not None:
+            check_time_span(self.time_span)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its cameras carry a time."""
+        return self.time_span is not None or self.keyframes[0].time is not None
+
+    def with_time(self, time: float) -> CameraPath:
+        """The same path through a scene that stands still at a time in [0, 1]."""
+        return replace(self, time_span=(time, time))
+
+    def following_time(self, begin: float = 0.0, end: float = 1.0) -> CameraPath:
+        """The same path while time runs once from `begin` to `end`, both in [0, 1].
+
+        >>> path = CameraPath([Keyframe(0.0, torch.eye(4), 60.0)], duration=1.0)
+        >>> path.following_time(0.5, 1.0).cameras(8, 6, frames=3).times.tolist()
+        [0.5, 0.75, 1.0]
+        """
+        return replace(self, time_span=(begin, end))
 
     @property
     def frame_count(self) -> int:
@@ -127,13 +155,16 @@ class CameraPath:
         intervals = count if self.loop else max(1, count - 1)
         seconds = torch.arange(count, dtype=torch.float64) * (self.duration / intervals)
         poses, angles, times = self._at(seconds)
+        if self.time_span is not None:
+            times = torch.linspace(*self.time_span, count, dtype=torch.float64)
         focal = min(width, height) / 2 / torch.tan(torch.deg2rad(angles) / 2)
         return Cameras.from_intrinsics(poses.float(), width, height, focal, times=times)
 
     def view_at(self, seconds: float) -> tuple[Tensor, float, float | None]:
         """One moment: camera_to_world (4, 4), degrees across the shorter side, time or None.
 
-        Before the start and after the end the path stands still; a loop goes round.
+        Before the start and after the end the path stands still; a loop goes round, and with it a
+        time span.
         """
         if not math.isfinite(seconds):
             raise InputError(f"seconds must be a finite number; got {seconds}")
@@ -187,7 +218,7 @@ class CameraPath:
 
     @classmethod
     def captured(cls, scene: Scene, *, fps: float = 10.0) -> CameraPath:
-        """Every camera of the capture in its order, one frame each."""
+        """Every camera of the capture in its order and at its time, one frame each."""
         order = range(len(scene.cameras))
         return cls._through(scene, list(order), seconds_each=1 / fps, fps=fps)
 
@@ -195,11 +226,35 @@ class CameraPath:
     def interpolate(
         cls, scene: Scene, *, views: int = 12, seconds: float = 6.0, fps: float = 30.0
     ) -> CameraPath:
-        """A smooth walk through `views` cameras spread over the capture, by the shortest steps."""
+        """A smooth walk through `views` cameras spread over the capture, by the shortest steps.
+
+        Where cameras have times, time runs once from 0 to 1 meanwhile.
+        """
         if views < 2:
             raise InputError(f"views must be at least 2; got {views}")
         order = path_shapes.spread_tour(scene.cameras, views)
-        return cls._through(scene, order, seconds_each=seconds / max(1, len(order) - 1), fps=fps)
+        pace = seconds / max(1, len(order) - 1)
+        path = cls._through(scene, order, seconds_each=pace, fps=fps)
+        return path.following_time() if path.is_timed else path
+
+    @classmethod
+    def standing(
+        cls, scene: Scene, camera: int, *, seconds: float = 6.0, fps: float = 30.0
+    ) -> CameraPath:
+        """One camera of the capture, which stands still while time runs once from 0 to 1.
+
+        Raises:
+            InputError: there is no such camera.
+        """
+        count = len(scene.cameras)
+        if not 0 <= camera < count:
+            known = f"0 to {count - 1}" if count else "none"
+            raise InputError(f"{scene.source}: has no camera {camera}; cameras are {known}")
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise InputError(f"seconds must be a positive number; got {seconds}")
+        view = cls._through(scene, [camera], seconds_each=seconds, fps=fps).keyframes[0]
+        path = cls([replace(view, time=None)], duration=seconds, fps=fps)
+        return path if scene.cameras.times is None else path.following_time()
 
     @classmethod
     def from_file(cls, path: str | Path) -> CameraPath:
@@ -236,6 +291,7 @@ class CameraPath:
             "fps": self.fps,
             "duration": self.duration,
             "loop": self.loop,
+            **({} if self.time_span is None else {"time_span": list(self.time_span)}),
             "keyframes": keyframes,
         }
         partial = file.with_name(file.name + ".partial")
@@ -252,12 +308,9 @@ class CameraPath:
             raise InputError(f"seconds must be a positive number; got {seconds}")
         angle = path_shapes.median_field_of_view(scene.cameras)
         count = poses.shape[0]
-        timed = scene.cameras.times is not None
-        keyframes = [
-            Keyframe(i * seconds / count, pose, angle, i / (count - 1) if timed else None)
-            for i, pose in enumerate(poses)
-        ]
-        return cls(keyframes, duration=seconds, fps=fps, loop=True)
+        keyframes = [Keyframe(i * seconds / count, pose, angle) for i, pose in enumerate(poses)]
+        span = None if scene.cameras.times is None else (0.0, 1.0)
+        return cls(keyframes, duration=seconds, fps=fps, loop=True, time_span=span)
 
     @classmethod
     def _through(
@@ -285,15 +338,26 @@ class CameraPath:
             moments = [moments[-1] - self.duration, *moments, *ends]
         knots = torch.tensor(moments, dtype=torch.float64)
         poses = torch.stack([frame.camera_to_world.double() for frame in frames])
-        quaternions = _aligned(quaternion_from_rotation(poses[:, :3, :3]))
-        curve = _hermite(knots, torch.cat([poses[:, :3, 3], quaternions], dim=1), seconds)
+        quaternions = aligned(quaternion_from_rotation(poses[:, :3, :3]))
+        curve = hermite(knots, torch.cat([poses[:, :3, 3], quaternions], dim=1), seconds)
         result = pose_matrix(rotation_from_quaternion(curve[:, 3:]), curve[:, :3])
         angles = torch.tensor([[frame.field_of_view] for frame in frames], dtype=torch.float64)
         times = None
         if frames[0].time is not None:
             values = torch.tensor([[frame.time] for frame in frames], dtype=torch.float64)
-            times = _linear(knots, values, seconds)[:, 0].clamp(0, 1)
-        return result, _linear(knots, angles, seconds)[:, 0], times
+            times = linear(knots, values, seconds)[:, 0].clamp(0, 1)
+        if self.time_span is not None:
+            begin, end = self.time_span
+            share = (seconds / self.duration).clamp(0, 1) if self.duration else 0 * seconds
+            times = begin + (end - begin) * share
+        return result, linear(knots, angles, seconds)[:, 0], times
+
+
+def check_time_span(span: tuple[float, float]) -> None:
+    """Raises InputError where one of two times does not lie in [0, 1]."""
+    for time in span:
+        if not 0 <= time <= 1:
+            raise InputError(f"time must lie in [0, 1]; got {time:g}")
 
 
 def _check_keyframe(index: int, keyframe: Keyframe) -> None:
@@ -341,7 +405,7 @@ def _path_from(content: Any) -> CameraPath:
         raise InputError(f'is not a camera path: "format" must be "{FORMAT}"')
     if content.get("version") != VERSION:
         raise InputError(f'"version" must be {VERSION}; got {content.get("version")!r}')
-    _check_keys("the path", content, _PATH_KEYS, optional=set())
+    _check_keys("the path", content, _PATH_KEYS, optional={"time_span"})
     entries = content["keyframes"]
     if not isinstance(entries, list):
         raise InputError('"keyframes" must be a list')
@@ -353,7 +417,16 @@ def _path_from(content: Any) -> CameraPath:
         duration=_number("duration", content["duration"]),
         fps=_number("fps", content["fps"]),
         loop=content["loop"],
+        time_span=_span(content.get("time_span")),
     )
+
+
+def _span(value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise InputError(f'"time_span" must be two times in [0, 1]; got {value!r}')
+    return _number("time_span", value[0]), _number("time_span", value[1])
 
 
 def _keyframe_from(index: int, entry: Any) -> Keyframe:
@@ -387,42 +460,3 @@ def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} must be a number; got {value!r}")
     return float(value)
-
-
-def _aligned(quaternions: Tensor) -> Tensor:
-    """The same rotations with signs such that each is in the half space of the one before."""
-    flips = (quaternions[1:] * quaternions[:-1]).sum(dim=-1) < 0
-    signs = torch.where(flips, -1.0, 1.0).cumprod(dim=0)
-    return torch.cat([quaternions[:1], quaternions[1:] * signs[:, None]])
-
-
-def _hermite(knots: Tensor, values: Tensor, at: Tensor) -> Tensor:
-    """Cubic through values (K, D) at knots (K,) with the slopes of the neighbours, at (N,)."""
-    if len(knots) == 1:
-        return values.expand(len(at), -1)
-    secants = (values[1:] - values[:-1]) / (knots[1:] - knots[:-1])[:, None]
-    inner = (values[2:] - values[:-2]) / (knots[2:] - knots[:-2])[:, None]
-    slopes = torch.cat([secants[:1], inner, secants[-1:]])
-    left, share = _place(knots, at)
-    width = (knots[left + 1] - knots[left])[:, None]
-    square, cube = share * share, share * share * share
-    return (
-        (2 * cube - 3 * square + 1) * values[left]
-        + (cube - 2 * square + share) * width * slopes[left]
-        + (3 * square - 2 * cube) * values[left + 1]
-        + (cube - square) * width * slopes[left + 1]
-    )
-
-
-def _linear(knots: Tensor, values: Tensor, at: Tensor) -> Tensor:
-    if len(knots) == 1:
-        return values.expand(len(at), -1)
-    left, share = _place(knots, at)
-    return torch.lerp(values[left], values[left + 1], share)
-
-
-def _place(knots: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the knot to the left of each moment, and the share (N, 1) of the way on."""
-    left = (torch.searchsorted(knots, at, right=True) - 1).clamp(0, len(knots) - 2)
-    share = (at - knots[left]) / (knots[left + 1] - knots[left])
-    return left, share.clamp(0, 1)[:, None]

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lumigraph.core.camera_path import CameraPath, Keyframe
+from lumigraph.core.camera_path import CameraPath, Keyframe, check_time_span
 from lumigraph.core.errors import InputError
 
 FIELD_OF_VIEW = 50.0
@@ -39,6 +39,7 @@ class _State:
     """Seconds after the last view: back to the first in a loop, else standing still."""
     fps: float = 30.0
     loop: bool = False
+    time_span: tuple[float, float] | None = None
 
 
 class PathEditor:
@@ -48,6 +49,7 @@ class PathEditor:
         spacing: seconds between views that are added.
         fps: frames per second of the video.
         loop: whether the path closes.
+        time_span: see `set_time_span`.
 
     >>> editor = PathEditor(spacing=2.0)
     >>> first, second = editor.add(torch.eye(4)), editor.add(torch.eye(4), field_of_view=30.0)
@@ -57,10 +59,19 @@ class PathEditor:
     (True, 1)
     """
 
-    def __init__(self, *, spacing: float = 1.0, fps: float = 30.0, loop: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        spacing: float = 1.0,
+        fps: float = 30.0,
+        loop: bool = False,
+        time_span: tuple[float, float] | None = None,
+    ) -> None:
         self.spacing = _positive("spacing", spacing)
         tail = self.spacing if loop else 0.0
-        self._state = _State(tail=tail, fps=_positive("fps", fps), loop=loop)
+        if time_span is not None:
+            check_time_span(time_span)
+        self._state = _State(tail=tail, fps=_positive("fps", fps), loop=loop, time_span=time_span)
         self._path: CameraPath | None = None
         self._past: list[_State] = []
 
@@ -73,7 +84,7 @@ class PathEditor:
         tail = path.duration - last
         if path.loop and tail == 0:
             tail = editor.spacing
-        editor._show(_State(tuple(path.keyframes), tail, path.fps, path.loop))
+        editor._show(_State(tuple(path.keyframes), tail, path.fps, path.loop, path.time_span))
         return editor
 
     def __len__(self) -> int:
@@ -97,6 +108,11 @@ class PathEditor:
     @property
     def loop(self) -> bool:
         return self._state.loop
+
+    @property
+    def time_span(self) -> tuple[float, float] | None:
+        """Time of a moving scene at the first and the last frame; None: that of the views."""
+        return self._state.time_span
 
     def add(
         self,
@@ -254,6 +270,12 @@ class PathEditor:
         moment = None if time is None else _number("time", time)
         self._set(index, lambda frame: replace(frame, time=moment))
 
+    def set_time_span(self, span: tuple[float, float] | None) -> None:
+        """Let time run between two times in [0, 1], whatever that of the views; None: as these."""
+        if span is not None:
+            check_time_span(span)
+        self._change(replace(self._state, time_span=span))
+
     def undo(self) -> bool:
         """Take the last change back; False where there is none."""
         if not self._past:
@@ -328,7 +350,7 @@ class PathEditor:
         path = None
         if state.keyframes:
             duration = state.keyframes[-1].seconds + state.tail
-            path = CameraPath(state.keyframes, duration=duration, fps=state.fps, loop=state.loop)
+            path = CameraPath(state.keyframes, duration, state.fps, state.loop, state.time_span)
         self._state, self._path = state, path
 
 

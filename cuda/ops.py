@@ -25,8 +25,10 @@ from .splatting import (
     SplatOptions,
     TileLists,
     project_gaussians,
+    project_gaussians4d,
     rasterize_splats,
     render_gaussians,
+    render_gaussians4d,
     splat_tiles,
 )
 from .surface import (
@@ -81,8 +83,10 @@ __all__ = [
     "perturb_means_",
     "pinhole_projection",
     "project_gaussians",
+    "project_gaussians4d",
     "rasterize_splats",
     "render_gaussians",
+    "render_gaussians4d",
     "sample_cells",
     "splat_tiles",
     "surface_curvature",

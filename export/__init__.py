@@ -33,8 +33,16 @@ if TYPE_CHECKING:
         video,
     )
     from lumigraph.export.render_source import SplatSource, open_source
+    from lumigraph.export.sequence_export import SequenceReport, splat_sequence
     from lumigraph.export.splat_export import splats
-    from lumigraph.export.splat_files import WriteOptions, read_splats, write_splats
+    from lumigraph.export.splat_files import (
+        MovingSplats,
+        WriteOptions,
+        read_moving,
+        read_splats,
+        write_moving,
+        write_splats,
+    )
     from lumigraph.export.video_writer import check_output, open_video, write_video
     from lumigraph.export.web_page import PageOptions, page
 
@@ -43,12 +51,14 @@ _MODULE_OF = {
     "MeshOptions": "mesh_options",
     "MeshScoreOptions": "mesh_evaluation",
     "MeshScores": "mesh_scores",
+    "MovingSplats": "splat_files",
     "PageOptions": "web_page",
     "PathOptions": "render_path",
     "PointsOptions": "point_export",
     "RegionOptions": "mesh_regions",
     "Regions": "mesh_scores",
     "RenderedPath": "render_path",
+    "SequenceReport": "sequence_export",
     "SplatSource": "render_source",
     "TriangleMesh": "mesh_reading",
     "TruePoints": "mesh_targets",
@@ -66,13 +76,19 @@ _MODULE_OF = {
     "page": "web_page",
     "points": "point_export",
     "read_mesh": "mesh_reading",
+    "read_moving": "splat_files",
     "read_splats": "splat_files",
     "read_truth": "mesh_truth",
     "render_cameras": "render_path",
+<<<<<<< HEAD
     "seen_mesh_error": "mesh_evaluation",
+=======
+    "splat_sequence": "sequence_export",
+>>>>>>> timeview
     "splats": "splat_export",
     "true_surface": "mesh_evaluation",
     "video": "render_path",
+    "write_moving": "splat_files",
     "write_splats": "splat_files",
     "write_video": "video_writer",
 }
@@ -82,12 +98,14 @@ __all__ = [
     "MeshOptions",
     "MeshScoreOptions",
     "MeshScores",
+    "MovingSplats",
     "PageOptions",
     "PathOptions",
     "PointsOptions",
     "RegionOptions",
     "Regions",
     "RenderedPath",
+    "SequenceReport",
     "SplatSource",
     "TriangleMesh",
     "TruePoints",
@@ -105,13 +123,19 @@ __all__ = [
     "page",
     "points",
     "read_mesh",
+    "read_moving",
     "read_splats",
     "read_truth",
     "render_cameras",
+<<<<<<< HEAD
     "seen_mesh_error",
+=======
+    "splat_sequence",
+>>>>>>> timeview
     "splats",
     "true_surface",
     "video",
+    "write_moving",
     "write_splats",
     "write_video",
 ]

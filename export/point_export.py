@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lumigraph.core import GaussianCloud, Similarity
+from lumigraph.core import GaussianCloud, Scene, Similarity
 from lumigraph.core.errors import ConfigError, DataError, InputError
 from lumigraph.core.harmonics import Y_0
 
 from .depth_fusion import chosen_views
 from .depth_views import EMPTY_DEPTH, depth_view
+from .path_time import at_time, check_one_time
 from .point_files import write_points
-from .splat_export import Frame, cloud_of, open_run
+from .splat_export import Frame, cloud_of, has_gaussians, open_run
 from .splat_files.arrays import (
     DEFAULT_MAX_GAUSSIANS,
     SplatArrays,
@@ -86,6 +87,7 @@ def points(
     frame: Frame = "capture",
     device: str | None = None,
     options: PointsOptions | None = None,
+    time: float | None = None,
     on_view: Callable[[int, int], None] | None = None,
 ) -> PointsReport:
     """Write a colored point cloud: `lg.export.points(run, out="courtyard.ply")`.
@@ -97,6 +99,7 @@ def points(
         frame: see `cloud_of`.
         device: where to render; None takes that of the run's settings.
         options: which points.
+        time: see `cloud_of`; of what moves in another method, too.
         on_view: told after each picture how many are done, and of how many.
 
     Raises:
@@ -108,15 +111,22 @@ def points(
         raise InputError(f"{target}: unknown suffix {target.suffix!r}; points are written as .ply")
     check_target(target, (".ply",), what="points", overwrite=options.overwrite)
     opened = open_run(run)
-    if opened is not None and getattr(opened.config, "method", "nerf") != "gaussians":
-        return _surface_points(opened, target, frame, device, options, on_view)
-    return _centres(run if opened is None else opened, target, frame, options)
+    if opened is not None and not has_gaussians(opened):
+        model = opened.model(device)
+        check_one_time(model, time, opened.path)
+        scene = opened.scene() if time is None else at_time(opened.scene(), time)
+        return _surface_points(scene, model, target, frame, options, on_view)
+    return _centres(run if opened is None else opened, target, frame, options, time)
 
 
 def _centres(
-    source: Run | GaussianCloud | str | Path, target: Path, frame: Frame, options: PointsOptions
+    source: Run | GaussianCloud | str | Path,
+    target: Path,
+    frame: Frame,
+    options: PointsOptions,
+    time: float | None,
 ) -> PointsReport:
-    cloud, _ = cloud_of(source, frame=frame, max_gaussians=options.max_gaussians)
+    cloud, _ = cloud_of(source, frame=frame, max_gaussians=options.max_gaussians, time=time)
     arrays = SplatArrays.of(cloud)
     good = sigmoid(arrays.opacity_logits) >= options.least_opacity
     good &= np.isfinite(arrays.means).all(axis=1) & np.isfinite(arrays.harmonics[:, 0]).all(axis=1)
@@ -131,14 +141,13 @@ def _centres(
 
 
 def _surface_points(
-    run: Any,
+    scene: Scene,
+    model: Any,
     target: Path,
     frame: Frame,
-    device: str | None,
     options: PointsOptions,
     on_view: Callable[[int, int], None] | None,
 ) -> PointsReport:
-    scene, model = run.scene(), run.model(device)
     to_frame = scene.normalization.inverse() if frame == "capture" else Similarity.identity()
     draw = torch.Generator().manual_seed(0)
     places: list[NDArray[np.float64]] = []

@@ -18,9 +18,10 @@ import torch
 
 from lumigraph.core import Cameras, GaussianCloud, InputError, Scene
 from lumigraph.core.axes import AxisName
-from lumigraph.core.camera_path import CameraPath
+from lumigraph.core.camera_path import CameraPath, check_time_span
 from lumigraph.core.transforms import axis_of
 from lumigraph.export.frame_layout import LAYOUTS, Layout, Picture, arranged, centered, fitting
+from lumigraph.export.path_time import TimeSpan, timed_path
 from lumigraph.export.render_source import Renders, Source, open_source
 from lumigraph.export.splat_files import FILE_UP
 from lumigraph.export.video_writer import check_fps, check_output, open_video, to_bytes
@@ -59,6 +60,9 @@ class PathOptions:
     up: AxisName | None = None
     """What points up on a turntable, in the scene frame; None takes what is up in the images of the
     capture, and -y where there is no capture, as most files of Gaussians have it."""
+    time_span: TimeSpan | None = None
+    """Times in [0, 1] of a moving scene at the first and the last frame, twice the same to stand
+    still; None takes those of the path, and lets time run from 0 to 1 where it has none."""
 
     def __post_init__(self) -> None:
         known = ", ".join(CHANNELS)
@@ -73,6 +77,8 @@ class PathOptions:
             raise InputError(f"layout {self.layout!r} is unknown; choose from {', '.join(LAYOUTS)}")
         if self.up is not None and self.up not in AXES:
             raise InputError(f"up {self.up!r} is unknown; choose from {', '.join(AXES)}")
+        if self.time_span is not None:
+            check_time_span(self.time_span)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ class RenderedPath:
 def camera_path(
     scene: Scene, name: str | Path, *, options: PathOptions | None = None
 ) -> CameraPath:
-    """A path by name (orbit, turntable, spiral, captured, interpolate) or from a JSON file.
+    """A path by name (orbit, turntable, spiral, captured, interpolate), of a camera of the capture
+    that stands still (camera:7), or from a JSON file.
 
     Raises:
         InputError: an unknown name, a file that is missing or damaged, or a path that needs the
@@ -100,16 +107,21 @@ def camera_path(
         named = options.up or (None if len(scene.cameras) else FILE_UP)
         up = None if named is None else axis_of(named)
         return CameraPath.turntable(scene, elevation=options.elevation, up=up)
-    if str(name) in PATHS:
+    kind, colon, number = str(name).partition(":")
+    standing = kind == "camera" and bool(colon) and number.isdecimal()
+    if str(name) in PATHS or standing:
         if len(scene.cameras) == 0:
             raise InputError(
                 f"{scene.source}: has no cameras for the path {name!r}; "
                 "use turntable or a .json file"
             )
+        if standing:
+            return CameraPath.standing(scene, int(number))
         return getattr(CameraPath, str(name))(scene)
     if Path(name).suffix == ".json":
         return CameraPath.from_file(name)
-    raise InputError(f"path {str(name)!r} is unknown; use {', '.join(PATHS)} or a .json file")
+    known = ", ".join(PATHS)
+    raise InputError(f"path {str(name)!r} is unknown; use {known}, camera:NUMBER or a .json file")
 
 
 def render_cameras(
@@ -162,8 +174,11 @@ def video(
             captured image, and one of the two alone keeps its shape.
         frames: how many, evenly spread over the path; None fills the path's duration.
         device: where to render; None takes that of the run's settings.
-        options: channels, layout, frames a second, the turntable.
+        options: channels, layout, frames a second, the turntable, time.
         on_frame: told after each frame how many are done, and of how many.
+
+    Raises:
+        InputError: see `camera_path` and `render_cameras`; a time where nothing moves.
     """
     options = options or PathOptions()
     _check_targets(Path(out), options.channels, options)
@@ -173,9 +188,14 @@ def video(
         path = camera_path(scene, path, options=options)
     if options.fps is not None:
         path = replace(path, fps=options.fps)
-    cameras = path.cameras(*_size(scene.cameras, *size), frames)
+    shape = _size(scene.cameras, *size)
+    model = source.model(device)
+    name = run if isinstance(run, (str, Path)) else scene.source
+    path = timed_path(path, model, options.time_span, name=name)
     options = replace(options, fps=path.fps)
-    return render_cameras(source.model(device), cameras, out, options=options, on_frame=on_frame)
+    return render_cameras(
+        model, path.cameras(*shape, frames), out, options=options, on_frame=on_frame
+    )
 
 
 def comparison(

@@ -13,12 +13,16 @@ import torch
 from lumigraph.core import Cameras, Frame, GaussianCloud, Scene, cube
 from lumigraph.core.errors import DataError
 from lumigraph.export.splat_files.arrays import DEFAULT_MAX_GAUSSIANS
+from lumigraph.export.splat_files.moving_file import is_moving_file, read_moving
+from lumigraph.export.splat_files.moving_splats import MovingSplats
 from lumigraph.export.splat_files.reading import read_splats
 
 if TYPE_CHECKING:
     from lumigraph.training.method import Model
 
 Background = Literal["black", "white"]
+SCENE_TIMES = (0.0, 0.5, 1.0)
+"""What is there at these tells where a moving scene is."""
 _SEEN_OPACITY = 0.1
 """Gaussians less opaque say nothing about where the scene is."""
 _HELD = 0.98
@@ -56,6 +60,8 @@ class SplatSource:
     """Whether they were trained with the screen filter of Mip-Splatting."""
     background: Background = "black"
     """Behind them; no file says what it was."""
+    moving: MovingSplats | None = None
+    """Gaussians in space and time, of which `cloud` is what is there at times between."""
 
     def scene(self) -> Scene:
         """Bounds of the Gaussians that can be seen.
@@ -89,11 +95,22 @@ class SplatSource:
         chosen = choose_device(device or "auto")
         behind = torch.full((3,), 1.0 if self.background == "white" else 0.0, device=chosen)
         renderer = SplatRenderer(background=behind, antialiased=self.antialiased)
+        if self.moving is not None:
+            return Model(self.moving.field(chosen), renderer, chosen)
         return Model(Gaussians(self.cloud.to(chosen)), renderer, chosen)
+
+    @classmethod
+    def of_moving(
+        cls, name: str, moving: MovingSplats, background: Background = "black"
+    ) -> SplatSource:
+        """Gaussians that move."""
+        clouds = [moving.at(time) for time in SCENE_TIMES]
+        whole = GaussianCloud.concatenate(clouds)
+        return cls(name, whole, moving.antialiased, background, moving)
 
 
 def open_source(
-    source: Source | GaussianCloud | str | Path,
+    source: Source | GaussianCloud | MovingSplats | str | Path,
     *,
     background: Background = "black",
     max_gaussians: int = DEFAULT_MAX_GAUSSIANS,
@@ -101,7 +118,7 @@ def open_source(
     """A run by its folder, or Gaussians by their file.
 
     Args:
-        source: a `training.Run`, its folder, a file of Gaussians, or a cloud.
+        source: a `training.Run`, its folder, a file of Gaussians, a cloud, or Gaussians that move.
         background: behind Gaussians of a file or cloud.
         max_gaussians: see `read_splats`.
 
@@ -110,6 +127,8 @@ def open_source(
     """
     if isinstance(source, GaussianCloud):
         return SplatSource("cloud", source, background=background)
+    if isinstance(source, MovingSplats):
+        return SplatSource.of_moving("cloud", source, background)
     if not isinstance(source, (str, Path)):
         return source
     path = Path(source)
@@ -117,5 +136,8 @@ def open_source(
         from lumigraph.training import Run
 
         return Run.open(path)
+    if is_moving_file(path):
+        moving = read_moving(path, max_gaussians=max_gaussians).splats
+        return SplatSource.of_moving(str(path), moving, background)
     found = read_splats(path, max_gaussians=max_gaussians)
     return SplatSource(str(path), found.cloud, found.report.antialiased, background)

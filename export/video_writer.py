@@ -6,8 +6,6 @@ Writing is atomic: a file or folder with its final name is whole.
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 
 from lumigraph.core.errors import InputError
 from lumigraph.export.video_encoders import ENCODERS, disk_errors, encoded
+from lumigraph.export.whole_folder import whole_folder
 
 
 def write_video(
@@ -146,22 +145,13 @@ def _picture_folder(folder: Path) -> Iterator[Callable[[np.ndarray], None]]:
     """A function that adds a picture to a folder, which appears when the block ends well."""
     import imageio.v3 as imageio
 
-    with disk_errors(folder):
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     count = 0
+    with whole_folder(folder) as staging:
 
-    def add(picture: np.ndarray) -> None:
-        nonlocal count
-        with disk_errors(folder):
-            imageio.imwrite(staging / f"{count:05}.png", picture)
-        count += 1
+        def add(picture: np.ndarray) -> None:
+            nonlocal count
+            with disk_errors(folder):
+                imageio.imwrite(staging / f"{count:05}.png", picture)
+            count += 1
 
-    try:
         yield add
-        with disk_errors(folder):
-            staging.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

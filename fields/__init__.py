@@ -1,12 +1,16 @@
 """Scene representations behind a few protocols."""
 
 from .gaussians import Gaussians
+from .gaussians4d import Gaussian4DTensors, Gaussians4D
 from .grid_field import DenseGridField, GridField, HashGridField
 from .protocols import (
     GaussianTensors,
     GridNetworks,
+    MovingField,
     PrimitiveField,
     RayBackground,
+    ShownGaussians,
+    SplattedField,
     SurfaceField,
     TrainedParameter,
     VolumeField,
@@ -18,14 +22,19 @@ from .tinycudann_field import TinyCudaField
 
 __all__ = [
     "DenseGridField",
+    "Gaussian4DTensors",
     "GaussianTensors",
     "Gaussians",
+    "Gaussians4D",
     "GridField",
     "GridNetworks",
     "HashGridField",
+    "MovingField",
     "NeuralSurface",
     "PrimitiveField",
     "RayBackground",
+    "ShownGaussians",
+    "SplattedField",
     "SurfaceField",
     "Surroundings",
     "TinyCudaField",

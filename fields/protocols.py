@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from lumigraph.cuda.splatting import SplatCamera, SplatImages, SplatOptions
 from lumigraph.cuda.surface import SurfaceSamples
 from lumigraph.cuda.volume_step import GridNetworks
 
@@ -90,6 +91,42 @@ class PrimitiveField(Protocol):
 
     def gaussians_at(self, time: float | None) -> GaussianTensors:
         """What there is at a time in [0, 1]; None where time plays no part."""
+
+
+class ShownGaussians(Protocol):
+    """Gaussians at one time that go to the rasteriser in their own way; A rows, without gradients
+    but for `render`."""
+
+    def means(self) -> Tensor:
+        """(A, 3) in the scene frame."""
+        ...
+
+    def velocities(self) -> Tensor:
+        """(A, 3) scene units per unit of time."""
+        ...
+
+    def shortest_axes(self) -> Tensor:
+        """(A, 3) unit directions along which they are thinnest, of either sign."""
+        ...
+
+    def render(
+        self,
+        camera: SplatCamera,
+        options: SplatOptions,
+        *,
+        background: Tensor | None = None,
+        extras: Tensor | None = None,
+    ) -> SplatImages:
+        """Their picture as of `render_gaussians`; extras (A, E)."""
+        ...
+
+
+@runtime_checkable
+class SplattedField(Protocol):
+    """A primitive field that knows a faster way to its pictures than `gaussians_at`."""
+
+    def shown_at(self, time: float | None) -> ShownGaussians:
+        """What there is at a time in [0, 1]; None where the camera has none."""
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ such a lens may see behind itself; frames have depths along the optical axis lik
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,12 @@ from lumigraph.core import CameraModel, Cameras, Frame
 from lumigraph.core.rays import Rays
 from lumigraph.core.transforms import rotation_from_quaternion
 from lumigraph.cuda.ops import SplatCamera, SplatImages, SplatOptions, render_gaussians
-from lumigraph.fields.protocols import GaussianTensors, PrimitiveField
+from lumigraph.fields.protocols import (
+    GaussianTensors,
+    PrimitiveField,
+    ShownGaussians,
+    SplattedField,
+)
 
 from .volume import Cancelled
 
@@ -84,17 +90,39 @@ class SplatRenderer:
         """
         if on_chunk is not None and on_chunk(0.0):
             raise Cancelled
-        gaussians = field.gaussians_at(None if cameras.times is None else float(cameras.times[0]))
+        shown = _shown(field, cameras)
         camera = self.camera(cameras)
         fixed = self.background if isinstance(self.background, Tensor) else None
-        images = render_gaussians(
-            *gaussians,
+        images = shown.render(
             camera,
-            options=SplatOptions(raw=True, antialiased=self.antialiased, depth=True),
+            SplatOptions(raw=True, antialiased=self.antialiased, depth=True),
             background=fixed,
-            extras=facing_axes(gaussians, camera) if normals else None,
+            extras=facing_axes(shown, camera) if normals else None,
         )
         return self._frame(images, camera, cameras)
+
+    @torch.no_grad()
+    def optical_flow(self, field: PrimitiveField, cameras: Cameras, step: float) -> Tensor:
+        """Where what a camera shows goes within a time, the camera standing still.
+
+        Args:
+            field, cameras: as in `render`.
+            step: time from the camera's own on; may be negative.
+
+        Returns:
+            (H, W, 2) pixels to the right and down, blended over the Gaussians of a pixel (Duan et
+            al. 2024); 0 where there is nothing.
+        """
+        shown = _shown(field, cameras)
+        here = shown.means()
+        there = here + step * shown.velocities()
+        (now, _), (then, depth) = (cameras.project(points, 0) for points in (here, there))
+        moved = torch.where((depth > 0)[:, None], then - now, 0.0).nan_to_num(0.0, 0.0, 0.0)
+        options = SplatOptions(raw=True, antialiased=self.antialiased)
+        images = shown.render(self.camera(cameras), options, extras=moved)
+        assert images.extras is not None
+        opacity = images.opacity[..., None]
+        return torch.where(opacity > COVERED, images.extras / opacity.clamp_min(COVERED), 0.0)
 
     def _frame(self, images: SplatImages, camera: SplatCamera, cameras: Cameras) -> Frame:
         assert images.depth is not None and images.median_depth is not None
@@ -123,16 +151,51 @@ class SplatRenderer:
         return color + (1 - opacity)[..., None] * sky
 
 
-def facing_axes(gaussians: GaussianTensors, camera: SplatCamera) -> Tensor:
-    """(G, 3) unit shortest axes of Gaussians in the scene frame, turned to the camera."""
-    axes = rotation_from_quaternion(gaussians.rotations)
-    shortest = gaussians.log_scales.argmin(dim=1)
-    normal = axes.gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]
+class _Unmoved(NamedTuple):
+    """Gaussians that a field gives as tensors, as `ShownGaussians`."""
+
+    gaussians: GaussianTensors
+
+    def means(self) -> Tensor:
+        return self.gaussians.means
+
+    def velocities(self) -> Tensor:
+        return torch.zeros_like(self.gaussians.means)
+
+    def shortest_axes(self) -> Tensor:
+        axes = rotation_from_quaternion(self.gaussians.rotations)
+        shortest = self.gaussians.log_scales.argmin(dim=1)
+        return axes.gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]
+
+    def render(
+        self,
+        camera: SplatCamera,
+        options: SplatOptions,
+        *,
+        background: Tensor | None = None,
+        extras: Tensor | None = None,
+    ) -> SplatImages:
+        return render_gaussians(
+            *self.gaussians, camera, options, background=background, extras=extras
+        )
+
+
+def _shown(field: PrimitiveField, cameras: Cameras) -> ShownGaussians:
+    """The field's Gaussians at the time of a camera."""
+    time = None if cameras.times is None else float(cameras.times[0])
+    if isinstance(field, SplattedField):
+        return field.shown_at(time)
+    return _Unmoved(field.gaussians_at(time))
+
+
+def facing_axes(shown: ShownGaussians, camera: SplatCamera) -> Tensor:
+    """(A, 3) unit shortest axes of Gaussians in the scene frame, turned to the camera."""
+    normal = shown.shortest_axes()
     pose = camera.world_to_camera
     if camera.model == CameraModel.ORTHOGRAPHIC:
         toward = -pose[2, :3].expand_as(normal)
     else:
-        toward = -(pose[:, :3].T @ pose[:, 3]) - gaussians.means
+        toward = -(pose[:, :3].T @ pose[:, 3]) - shown.means()
     return torch.where((normal * toward).sum(dim=1, keepdim=True) < 0, -normal, normal)
 
 

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 
 import imageio.v3 as iio
 import torch
 
 from .callbacks import safe
 from .display import CHANNELS, MOST_STOPS
-from .panel_path import build_path_tab
+from .panel_path_files import build_path_tab
 from .panel_scene import build_scene_tab
+from .panel_time import TimePanel
 from .panel_training import build_training_tab
 from .session import CAPS, Session
 
 BACKGROUNDS = {"of the model": None, "white": (255, 255, 255), "black": (0, 0, 0), "chosen": None}
 DRAWN_BY = ("server frames", "Gaussians in the browser")
-PLAY_SECONDS = 4.0
-"""Time of a moving scene passes from 0 to 1 in this long."""
+REST_SECONDS = 0.3
+"""Time must have stood still for this long before a browser gets its Gaussians."""
 
 
 def build_panel(session: Session) -> None:
@@ -56,9 +58,8 @@ def build_view_tab(session: Session) -> None:
         _build_drawn_by(session)
         _build_tone(session)
     _build_lens(session)
-    if source.timed:
-        _build_time(session)
     if source.renders:
+        TimePanel(session)
         _build_crop(session)
         _build_screenshot(session)
 
@@ -70,7 +71,8 @@ def _build_drawn_by(session: Session) -> None:
     choice = gui.add_dropdown("Drawn by", DRAWN_BY, initial_value=DRAWN_BY[0])
     note = gui.add_markdown(
         "The browser draws the Gaussians itself: base colors without the harmonics of the view, "
-        "sorted by centre. Channels, tone and crop box are those of server frames.",
+        "sorted by centre. Channels, tone and crop box are those of server frames. Of a moving "
+        "scene it has one time; another one is sent when time has stood still for a moment.",
         visible=False,
     )
 
@@ -82,6 +84,33 @@ def _build_drawn_by(session: Session) -> None:
         if alone:
             session.on_status("**drawn by the browser**")
         session.viewer.show_gaussians(session, alone)
+
+    rest = _Rest()
+
+    def keep_up(seconds: float) -> None:
+        """Another snapshot for another time, beside the clock that all browsers share."""
+        if choice.value == DRAWN_BY[1] and rest.over(session.moment, seconds):
+            send = safe(session)(lambda: session.viewer.show_gaussians(session, True))
+            threading.Thread(target=send, args=(None,), daemon=True).start()
+
+    session.tickers.append(keep_up)
+
+
+class _Rest:
+    """Whether time has moved and then stood still."""
+
+    def __init__(self) -> None:
+        self._moment, self._still, self._moved = 0.0, 0.0, False
+
+    def over(self, moment: float, seconds: float) -> bool:
+        """Once after each move, when the time has been the same for a while."""
+        if moment != self._moment:
+            self._moment, self._still, self._moved = moment, 0.0, True
+            return False
+        self._still += seconds
+        done = self._moved and self._still >= REST_SECONDS
+        self._moved = self._moved and not done
+        return done
 
 
 def _build_tone(session: Session) -> None:
@@ -155,30 +184,6 @@ def _build_lens(session: Session) -> None:
     def resolution_chosen() -> None:
         session.cap = min(max(int(cap.value), CAPS[0]), CAPS[-1])
         session.change(cap=session.cap, reduce=bool(reduce.value))
-
-
-def _build_time(session: Session) -> None:
-    gui = session.client.gui
-    slider = gui.add_slider("Time", 0.0, 1.0, 0.001, 0.0)
-    play = gui.add_checkbox("Play", False)
-    session.set_moment(0.0)
-
-    @slider.on_update
-    @safe(session)
-    def time_chosen() -> None:
-        if float(slider.value) != session.moment:
-            session.set_moment(float(slider.value))
-
-    def show(moment: float) -> None:
-        if slider.value != moment:
-            slider.value = moment
-
-    def go_on(seconds: float) -> None:
-        if play.value:
-            session.set_moment((session.moment + seconds / PLAY_SECONDS) % 1.0)
-
-    session.on_moment = show
-    session.tickers.append(go_on)
 
 
 def _build_crop(session: Session) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,20 +15,13 @@ from lumigraph.core.errors import InputError
 
 from .callbacks import safe
 from .panel_scene import needs_depth
-from .path_render import (
-    FORMATS,
-    checked_name,
-    path_bytes,
-    path_folder,
-    path_from_bytes,
-    saved_paths,
-)
 from .places import focus_distance
 from .session import Session
 
 LINE_POINTS = 200
 LINE_COLOR = (200, 60, 160)
-MOST_DOWNLOAD = 200 * 2**20
+RUNS, STANDS, OF_VIEWS = "runs once", "stands still", "of each view"
+FROM_BEGIN_TO_END = (0.0, 1.0)
 
 
 class PathPanel:
@@ -41,6 +33,8 @@ class PathPanel:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.editor = PathEditor(spacing=1.0)
+        self.moves = False
+        """Whether paths have a time."""
         self.lock = threading.RLock()
         self.playing = False
         self._filling = False
@@ -55,11 +49,14 @@ class PathPanel:
         self.fps = gui.add_number("Frames a second", 30.0, min=1.0, max=240.0, step=1.0)
         self.loop = gui.add_checkbox("Loop", False)
         self.line = gui.add_checkbox("Show the path", True)
+        self.time = gui.add_dropdown("Time in the path", (RUNS, STANDS, OF_VIEWS), visible=False)
+        self.frozen = gui.add_slider("Frozen at", 0.0, 1.0, 0.001, 0.0, visible=False)
         with gui.add_folder("Preview"):
             self.moment = gui.add_slider("Moment", 0.0, 1.0, 0.001, 0.0, hint="Part of the path")
             self.play = gui.add_button("Play")
         self._listen()
         self.refresh()
+        self._know()
         session.tickers.append(self.tick)
 
     def _listen(self) -> None:
@@ -80,6 +77,8 @@ class PathPanel:
             safe(session)(lambda: self._set(lambda: self.editor.set_loop(self.loop.value)))
         )
         self.line.on_update(safe(session)(self.draw))
+        self.time.on_update(safe(session)(lambda: self._set(self.choose_time)))
+        self.frozen.on_update(safe(session)(lambda: self._set(self.freeze)))
         self.moment.on_update(safe(session)(self.preview))
         self.play.on_click(safe(session)(self.toggle))
 
@@ -103,7 +102,8 @@ class PathPanel:
 
     def view(self) -> dict[str, Any]:
         """The browser's camera as arguments of the editor."""
-        timed = self.session.source.timed
+        frames = self.editor.keyframes
+        timed = frames[0].time is not None if frames else self.moves
         return {
             "camera_to_world": self.session.pose(),
             "field_of_view": self.session.field_of_view,
@@ -150,9 +150,36 @@ class PathPanel:
     def stretch(self) -> None:
         self.editor.set_duration(float(self.duration.value))
 
-    def show_path(self, path: CameraPath) -> None:
-        """Edit a path that was loaded."""
+    def choose_time(self) -> None:
+        """Another kind of time; what stands still begins at the time that is shown."""
+        if self.time.value == OF_VIEWS and any(f.time is None for f in self.editor.keyframes):
+            raise InputError("the views of this path have no times; replace them, or let time run")
+        now = (self.session.moment, self.session.moment)
+        spans = {RUNS: FROM_BEGIN_TO_END, STANDS: now, OF_VIEWS: None}
+        self.editor.set_time_span(spans[self.time.value])
+
+    def freeze(self) -> None:
+        """The path stands still at another time, which is shown."""
+        moment = float(self.frozen.value)
+        self.editor.set_time_span((moment, moment))
+        self.session.set_moment(moment)
+
+    def _know(self) -> None:
+        """Offer time once the model moves; training may be what brings it."""
+        moves = self.session.source.moments is not None
+        if moves == self.moves:
+            return
         with self.lock:
+            self.moves = moves
+            if moves and not len(self.editor):
+                self.editor = PathEditor(spacing=1.0, time_span=FROM_BEGIN_TO_END)
+            self.refresh()
+
+    def show_path(self, path: CameraPath) -> None:
+        """Edit a path that was loaded; in a moving scene time runs where it has none."""
+        with self.lock:
+            if self.moves and not path.is_timed:
+                path = path.following_time()
             self.editor = PathEditor.from_path(path)
             self._select(0)
             self.refresh()
@@ -172,6 +199,7 @@ class PathPanel:
 
     def tick(self, seconds: float) -> None:
         """Goes on with the path that plays."""
+        self._know()
         if not self.playing:
             return
         with self.lock:
@@ -221,7 +249,16 @@ class PathPanel:
             self.duration.value = round(editor.duration, 3)
             self.fps.value = editor.fps
             self.loop.value = editor.loop
+            self._show_time()
             self.draw()
+
+    def _show_time(self) -> None:
+        span = self.editor.time_span
+        stands = span is not None and span[0] == span[1]
+        self.time.visible, self.frozen.visible = self.moves, self.moves and stands
+        self.time.value = OF_VIEWS if span is None else STANDS if stands else RUNS
+        if span is not None and stands:
+            self.frozen.value = span[0]
 
     def draw(self) -> None:
         """The path as a line through the scene, with a mark at each view."""
@@ -266,10 +303,17 @@ def path_table(editor: PathEditor, chosen: int) -> str:
     """The views of a path as a table of markdown."""
     if not len(editor):
         return "No views yet: look from somewhere and press *add*."
+    timed = editor.time_span is None and editor.keyframes[0].time is not None
     lines = ["| view | seconds | degrees |", "|---|---|---|"]
+    if timed:
+        lines = [line + end for line, end in zip(lines, (" time |", "---|"), strict=True)]
     for index, frame in enumerate(editor.keyframes):
         mark = f"**{index}**" if index == chosen else str(index)
-        lines.append(f"| {mark} | {frame.seconds:.2f} | {frame.field_of_view:.1f} |")
+        time = f" {frame.time:.3f} |" if timed else ""
+        lines.append(f"| {mark} | {frame.seconds:.2f} | {frame.field_of_view:.1f} |{time}")
+    if editor.time_span is not None:
+        begin, end = editor.time_span
+        lines += ["", f"Time {begin:.3f}" + ("" if begin == end else f" to {end:.3f}")]
     return "\n".join(lines)
 
 
@@ -280,105 +324,3 @@ def path_points(editor: PathEditor) -> np.ndarray:
     if editor.loop:
         points.append(points[0])
     return np.stack(points).astype(np.float32)
-
-
-def build_path_tab(session: Session) -> None:
-    """The editor, files, and rendering."""
-    panel = PathPanel(session)
-    _build_files(session, panel)
-    _build_render(session, panel)
-
-
-def _build_files(session: Session, panel: PathPanel) -> None:
-    gui = session.client.gui
-    with gui.add_folder("Path file"):
-        name = gui.add_text("Name", "path")
-        save = gui.add_button("Save in the run folder")
-        download = gui.add_button("Download")
-        upload = gui.add_upload_button("Open a path file (.json)", mime_type=".json")
-        known = saved_paths(session.source)
-        choice = gui.add_dropdown("Of the run", ("none", *known), initial_value="none")
-    folder = path_folder(session.source)
-    save.visible = choice.visible = folder is not None
-
-    @save.on_click
-    @safe(session)
-    def saved() -> None:
-        assert folder is not None
-        file = folder / f"{checked_name(name.value)}.json"
-        with panel.lock:
-            path = panel.editor.to_path()
-        folder.mkdir(exist_ok=True)
-        path.to_file(file)
-        choice.options = ("none", *saved_paths(session.source))
-        session.notify("Saved", f"{file.name}: lumigraph render RUN --path {file}")
-
-    @download.on_click
-    @safe(session)
-    def downloaded() -> None:
-        with panel.lock:
-            path = panel.editor.to_path()
-        session.download(f"{checked_name(name.value)}.json", path_bytes(path))
-
-    @upload.on_upload
-    @safe(session)
-    def uploaded() -> None:
-        panel.show_path(path_from_bytes(upload.value.name, upload.value.content))
-
-    @choice.on_update
-    @safe(session)
-    def opened() -> None:
-        file = saved_paths(session.source).get(choice.value)
-        if file is not None:
-            name.value = choice.value
-            panel.show_path(CameraPath.from_file(file))
-
-
-def _build_render(session: Session, panel: PathPanel) -> None:
-    gui = session.client.gui
-    width, height = render_size(session)
-    with gui.add_folder("Render this"):
-        name = gui.add_text("File name", "path")
-        kind = gui.add_dropdown("As", tuple(FORMATS))
-        wide = gui.add_number("Width", width, min=16, max=7680, step=2)
-        high = gui.add_number("Height", height, min=16, max=4320, step=2)
-        button = gui.add_button("Render this")
-        bar = gui.add_progress_bar(0.0, visible=False)
-        news = gui.add_markdown("")
-
-    def told(done: int, total: int) -> None:
-        bar.value = 100.0 * done / total
-        news.content = f"{done} of {total} frames"
-
-    @button.on_click
-    @safe(session)
-    def rendered() -> None:
-        with panel.lock:
-            path = panel.editor.to_path()
-        suffix = FORMATS[kind.value]
-        button.disabled = bar.visible = True
-        try:
-            written = session.viewer.renderer.render(
-                path,
-                checked_name(name.value),
-                size=(int(wide.value), int(high.value)),
-                suffix=suffix,
-                on_frame=told,
-            )
-            kept = getattr(session.source, "run", None) is not None
-            news.content = f"`{written}`" if kept else "done"
-            if written.is_file() and written.stat().st_size < MOST_DOWNLOAD:
-                session.download(written.name, written.read_bytes())
-            if not kept and written.is_file():
-                shutil.rmtree(written.parent)
-            elif not kept:
-                news.content = f"`{written}`"
-        finally:
-            button.disabled = bar.visible = False
-
-
-def render_size(session: Session) -> tuple[int, int]:
-    """Width and height of a video to begin with: that of the capture, or 640 x 480; even."""
-    scene = session.source.scene
-    width, height = (640, 480) if scene is None else scene.cameras.size(0)
-    return max(16, width - width % 2), max(16, height - height % 2)

@@ -153,7 +153,7 @@ def mesh_files(viewer: Viewer) -> dict[str, Path]:
         return {}
     folders = (run.path, run.path / "renders", run.path / "exports")
     files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())]
-    kinds = [file for file in files if file.suffix.lower() in MESH_SUFFIXES]
+    kinds = [f for f in files if f.suffix.lower() in MESH_SUFFIXES and f.is_file()]
     return {f.name: f for f in kinds if f.suffix.lower() != ".ply" or has_triangles(f)}
 
 

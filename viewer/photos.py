@@ -15,12 +15,20 @@ from .display import Photo
 
 AT_CAMERA = 1e-3
 """A viewer this close to a camera, as a part of the scene's side, stands at it."""
+SAME_TIME = 1e-4
+"""Times this close to each other are those of one photograph."""
 
 
 def stands_at(scene: Scene, index: int, cameras: Cameras) -> bool:
     """Whether a view (a batch of one) is taken from where camera `index` stands."""
     gap = cameras.positions[0].cpu() - scene.cameras.positions[index].cpu()
     return float(gap.norm()) <= AT_CAMERA * scene.side
+
+
+def taken_at(scene: Scene, index: int, moment: float) -> bool:
+    """Whether camera `index` took its photograph at a time; so it did where times are unknown."""
+    times = scene.cameras.times
+    return times is None or abs(float(times[index]) - moment) <= SAME_TIME
 
 
 def photo_in_view(scene: Scene, index: int, cameras: Cameras) -> Photo | None:

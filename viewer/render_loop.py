@@ -25,7 +25,7 @@ from lumigraph.training.control import synchronize
 from .cropping import can_crop, cropped
 from .display import Photo, background_of, picture
 from .pacing import Pace
-from .photos import photo_in_view
+from .photos import photo_in_view, taken_at
 from .source import FrameSource
 from .views import STILL_SECONDS, Drawn, Job, View, Wish
 
@@ -274,6 +274,9 @@ class RenderLoop:
         wanted = wish.look.channel == "error" or wish.look.photo_share > 0
         if wish.camera is None or self.source.scene is None or not wanted:
             return None
+        moves = self.source.moments is not None
+        if moves and not taken_at(self.source.scene, wish.camera, wish.moment):
+            return None  # another time is no error of the model
         return photo_in_view(self.source.scene, wish.camera, cameras)
 
     def _shown_model(self, model: Model, wish: Wish, version: int) -> Model:

@@ -105,7 +105,8 @@ class Session:
             return
         first, self._pose = self._pose is None, pose
         if first:
-            wish = Wish(shot, self.look, self.cap, depth=self.viewer.composites)
+            depth = self.viewer.composites
+            wish = Wish(shot, self.look, self.cap, moment=self.moment, depth=depth)
             self.view.want(wish, moving=False)
             self.loop.wake()
         else:
@@ -128,13 +129,15 @@ class Session:
         self.change(look=self.look)
 
     def jump(self, cameras: Cameras, *, distance: float) -> None:
-        """Stand where a captured camera stands (a batch of one) and see what it sees.
+        """Stand where a captured camera stands (a batch of one), at its time, and see what it sees.
 
         Args:
             distance: to the point that the browser's camera turns about.
         """
         angle = fitting_angle(cameras, self.client.camera.aspect)
         self.stand_at(cameras.camera_to_world[0], angle, distance=distance)
+        if cameras.times is not None:
+            self.set_moment(float(cameras.times[0]))
 
     def tick(self, seconds: float) -> None:
         """Time has passed: what plays goes on. Never raises."""

@@ -22,7 +22,8 @@ from lumigraph.core.path_shapes import upward
 from lumigraph.core.transforms import axis_of
 from lumigraph.export.render_source import SplatSource
 from lumigraph.export.splat_files import FILE_UP
-from lumigraph.export.splat_files.reading import SPLAT_SUFFIXES, read_splats
+from lumigraph.export.splat_files.moving_file import is_moving_file, read_moving
+from lumigraph.export.splat_files.reading import MOVING_SUFFIX, SPLAT_SUFFIXES, read_splats
 from lumigraph.fields import PrimitiveField
 from lumigraph.training import Model, Run, TrainingControl
 from lumigraph.training.control import ModelUnavailable
@@ -53,8 +54,9 @@ class FrameSource(Protocol):
     """False where there is nothing but meshes, which the browser draws."""
     splats: bool
     """Whether it is made of Gaussians, which a browser can draw alone."""
-    timed: bool
-    """Whether the picture changes with `Cameras.times`."""
+    moments: Tensor | None
+    """(F,) times in [0, 1] that a moving model was trained at; None where nothing moves, or while
+    that is unknown. May change with `version`."""
     version: int
     """Grows when the model has changed."""
 
@@ -66,8 +68,8 @@ class FrameSource(Protocol):
         """Look for news, quickly; True when `version` grew."""
         ...
 
-    def cloud(self) -> GaussianCloud | None:
-        """The Gaussians, where the model is made of them."""
+    def cloud(self, moment: float | None = None) -> GaussianCloud | None:
+        """The Gaussians at a time in [0, 1], where the model is made of them."""
         ...
 
 
@@ -79,18 +81,18 @@ class _Source:
         self.scene: Scene | None = None
         self.bounds = cube(torch.zeros(3), 2.0)
         self.up = axis_of("z").float()
-        self.renders, self.splats, self.timed, self.version = True, False, False, 0
+        self.renders, self.splats, self.version = True, False, 0
+        self.moments: Tensor | None = None
 
     def _show(self, scene: Scene) -> None:
         self.scene, self.bounds = scene, scene.bounds
         if len(scene.cameras):
             self.up = upward(scene.cameras).float()
-        self.timed = scene.cameras.times is not None
 
     def refresh(self) -> bool:
         return False
 
-    def cloud(self) -> GaussianCloud | None:
+    def cloud(self, moment: float | None = None) -> GaussianCloud | None:
         return None
 
 
@@ -107,7 +109,7 @@ class ModelSource(_Source):
         self, model: Model, scene: Scene | None = None, *, title: str = "model", kind: str = "model"
     ) -> None:
         super().__init__(title, kind, str(model.device))
-        self._model = model
+        self._model, self.moments = model, model.moments
         self.splats = isinstance(model.field, PrimitiveField)
         if scene is not None:
             self._show(scene)
@@ -115,8 +117,8 @@ class ModelSource(_Source):
     def session(self) -> AbstractContextManager[Model | None]:
         return nullcontext(self._model)
 
-    def cloud(self) -> GaussianCloud | None:
-        return cloud_of(self._model.field)
+    def cloud(self, moment: float | None = None) -> GaussianCloud | None:
+        return cloud_of(self._model.field, moment)
 
 
 class RunSource(ModelSource):
@@ -142,24 +144,29 @@ class RunSource(ModelSource):
             self._model = self.run.model(self._asked)
         except CheckpointError:
             return False  # removed or not whole at this moment
-        self._checkpoint = newest
+        self._checkpoint, self.moments = newest, self._model.moments
         self.version += 1
         return True
 
 
 class SplatFileSource(ModelSource):
-    """Gaussians of a .ply, .splat or .spz file, in the file's own frame before white.
+    """Gaussians of a .ply, .splat, .spz or .lg4d file, in the file's own frame before white.
 
     Args:
         up: (3,) the direction that is up in the file; files do not say.
     """
 
     def __init__(self, path: str | Path, *, device: str = "auto", up: Tensor | None = None) -> None:
-        file = read_splats(path)
         name = Path(path).name
-        splats = SplatSource(name, file.cloud, file.report.antialiased, background="white")
-        super().__init__(splats.model(device), title=name, kind=file.report.format)
-        self.bounds = extent(file.cloud.means)
+        if is_moving_file(path):
+            moving = read_moving(path)
+            splats, kind = SplatSource.of_moving(name, moving.splats, "white"), moving.report.format
+        else:
+            file = read_splats(path)
+            splats = SplatSource(name, file.cloud, file.report.antialiased, background="white")
+            kind = file.report.format
+        super().__init__(splats.model(device), title=name, kind=kind)
+        self.bounds = extent(splats.cloud.means)
         if up is not None:
             self.up = up.float()
 
@@ -217,22 +224,24 @@ class TrainingSource(_Source):
                 model = stack.enter_context(self.control.between_steps(timeout=self.WAIT))
             except (TimeoutError, ModelUnavailable):
                 model = None
+            if model is not None:
+                self.moments = model.moments
             yield model
 
     def changed(self) -> None:
         """Steps were made; pictures are out of date."""
         self.version += 1
 
-    def cloud(self) -> GaussianCloud | None:
+    def cloud(self, moment: float | None = None) -> GaussianCloud | None:
         with self.session() as model:
-            return None if model is None else cloud_of(model.field)
+            return None if model is None else cloud_of(model.field, moment)
 
 
 def open_source(
     target: str | Path, *, device: str | None = None, up: str | None = None
 ) -> FrameSource:
-    """The source of a run folder, a file of Gaussians (.ply, .splat, .spz) or a mesh (.glb, .obj,
-    .ply with faces).
+    """The source of a run folder, a file of Gaussians (.ply, .splat, .spz, .lg4d) or a mesh (.glb,
+    .obj, .ply with faces).
 
     Args:
         device: "auto", "cpu" or "cuda"; None takes that of the run, or auto.
@@ -252,20 +261,21 @@ def open_source(
     suffix = path.suffix.lower()
     if suffix in MESH_SUFFIXES and (suffix != ".ply" or has_triangles(path)):
         return MeshSource(path, up=axis_of(up or ("y" if suffix == ".glb" else "z")))
-    if suffix in SPLAT_SUFFIXES:
+    splats = (*SPLAT_SUFFIXES, MOVING_SUFFIX)
+    if suffix in splats:
         return SplatFileSource(path, device=device or "auto", up=axis_of(up or FILE_UP))
-    known = ", ".join(dict.fromkeys((*SPLAT_SUFFIXES, *MESH_SUFFIXES)))
+    known = ", ".join(dict.fromkeys((*splats, *MESH_SUFFIXES)))
     if not path.exists():
         raise DataError(f"{path}: no such run folder or file")
     raise InputError(f"{path}: cannot be viewed; give a run folder or a file that ends in {known}")
 
 
-def cloud_of(field: nn.Module) -> GaussianCloud | None:
-    """A copy of the Gaussians of a field; None where it is made of something else."""
+def cloud_of(field: nn.Module, moment: float | None = None) -> GaussianCloud | None:
+    """A copy of the Gaussians of a field at a time; None where it is made of something else."""
     if not isinstance(field, PrimitiveField):
         return None
     with torch.no_grad():
-        return GaussianCloud(*(tensor.clone() for tensor in field.gaussians_at(None)))
+        return GaussianCloud(*(tensor.clone() for tensor in field.gaussians_at(moment)))
 
 
 def extent(points: Tensor) -> Tensor:

@@ -196,7 +196,7 @@ class Viewer:
         focal = side / 2 / math.tan(PICK_ANGLE / 2)
         up = self.source.up if abs(float(ahead @ self.source.up)) < 0.99 else self.source.up.roll(1)
         pose = look_at(start, start + ahead, up=up)
-        camera = Cameras.from_intrinsics(pose, side, side, focal)
+        camera = Cameras.from_intrinsics(pose, side, side, focal, times=session.moment)
         frame = self.loop.call(lambda model: model.render(camera)).result(timeout=10)
         middle = side // 2
         if float(frame.opacity[middle, middle]) < 0.5:
@@ -239,8 +239,11 @@ class Viewer:
         if not shown:
             session.client.scene.remove_by_name("/gaussians")
             return
-        cloud = self.loop.call(lambda model: self.source.cloud()).result(timeout=30)
-        if cloud is not None:
+        moment = session.moment
+        cloud = self.loop.call(lambda model: self.source.cloud(moment)).result(timeout=30)
+        if cloud is not None and not len(cloud):  # nothing is there at this time
+            session.client.scene.remove_by_name("/gaussians")
+        elif cloud is not None:
             session.client.scene.add_gaussian_splats("/gaussians", **browser_gaussians(cloud))
 
     def _prepare(self) -> None:

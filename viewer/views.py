@@ -68,7 +68,7 @@ class Shot:
         scale = min(1.0, cap / max(self.width, self.height))
         return max(1, round(self.width * scale)), max(1, round(self.height * scale))
 
-    def cameras(self, width: int, height: int, *, moment: float | None = None) -> Cameras:
+    def cameras(self, width: int, height: int, *, moment: float = 0.0) -> Cameras:
         """A batch of one camera of the given size in pixels; `moment` is its time in [0, 1]."""
         focal_y = 0.5 * height / math.tan(0.5 * self.field_of_view)
         # square pixels of the window, whatever rounding did to the size
@@ -88,8 +88,8 @@ class Wish:
     """Longer side of a whole picture, at most."""
     reduce: bool = True
     """Fewer pixels while the camera moves."""
-    moment: float | None = None
-    """Time of a moving scene, in [0, 1]."""
+    moment: float = 0.0
+    """Time of the picture in [0, 1]; shows where the scene moves."""
     box: Tensor | None = None
     """(2, 3) what lies outside is not shown."""
     camera: int | None = None

@@ -57,7 +57,6 @@ def project(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Splats (G, 12) and depths (G,); see `splatting/projection.py` for the arguments."""
     chosen = ProjectionOptions(options[0], bool(options[1]), bool(options[2]), options[3])
-    k = _camera(camera)
     # what is culled takes harmless values, so that its gradient is 0 and not NaN
     sane = _sane(means, rotations, scales, opacities, harmonics[:, : chosen.bands**2], chosen.raw)
     means, scales, opacities, harmonics = (
@@ -67,6 +66,18 @@ def project(
     rotations = torch.where(sane[:, None], rotations, rotations.new_tensor([1.0, 0, 0, 0]))
     if chosen.raw:
         scales, opacities = scales.exp(), opacities.sigmoid()
+    largest = rotations.detach().abs().amax(1, keepdim=True)  # squares of others may not fit
+    axes = rotation_from_quaternion(rotations / largest) * scales[:, None, :]
+    return project_axes(means, axes, opacities, harmonics, sane, world_to_camera, camera, chosen)
+
+
+def project_axes(
+    means: Tensor, axes: Tensor, opacities: Tensor, harmonics: Tensor, sane: Tensor,
+    world_to_camera: Tensor, camera: list[float], chosen: ProjectionOptions,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The same from axes (G, 3, 3), whose columns are standard deviations along three directions,
+    and opacities in [0, 1]; what is not `sane` (G,) bool is culled and must be finite."""
+    k = _camera(camera)
     turn, shift = world_to_camera[:, :3], world_to_camera[:, 3]
     points = means @ turn.T + shift
     distance = (points.square().sum(1) + 1e-30).sqrt()
@@ -74,8 +85,7 @@ def project(
     depth = distance if fisheye else points[:, 2]
     ok = sane & (depth > k.near) & (distance < HUGE**0.5)
     points = torch.where(ok[:, None], points, points.new_tensor([0.0, 0.0, 1.0]))
-    largest = rotations.detach().abs().amax(1, keepdim=True)  # squares of others may not fit
-    axes = turn @ rotation_from_quaternion(rotations / largest) * scales[:, None, :]
+    axes = turn @ axes
     usable = axes.isfinite().all(2).all(1)
     ok = ok & usable
     axes = torch.where(usable[:, None, None], axes, torch.zeros_like(axes))

@@ -2,7 +2,9 @@
 
 from .camera import SplatCamera
 from .pipeline import SplatImages, SplatOptions, render_gaussians
+from .pipeline4d import render_gaussians4d
 from .projection import project_gaussians
+from .projection4d import project_gaussians4d
 from .rasterization import RasterImages, rasterize_splats
 from .tiles import TileLists, splat_tiles
 
@@ -13,7 +15,9 @@ __all__ = [
     "SplatOptions",
     "TileLists",
     "project_gaussians",
+    "project_gaussians4d",
     "rasterize_splats",
     "render_gaussians",
+    "render_gaussians4d",
     "splat_tiles",
 ]

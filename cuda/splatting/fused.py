@@ -13,13 +13,10 @@ import torch
 from torch import Tensor
 
 from lumigraph.cuda.dispatch import library, operation
-from lumigraph.cuda.reference import splat_projection, splat_raster
+from lumigraph.cuda.reference import splat_projection
 
-from . import projection, rasterization, tiles
-from .pending_lists import PendingLists
-from .rasterization import Six
-
-NO_SCREEN, PLAIN_SCREEN, ABSOLUTE_SCREEN = 0, 1, 2  # as in kernels/splat_moments.h
+from . import drawing, projection, rasterization
+from .drawing import ABSOLUTE_SCREEN, given_gradients
 
 
 class RenderOptions(NamedTuple):
@@ -39,14 +36,16 @@ class RenderOptions(NamedTuple):
     def of_projection(self) -> list[int]:
         return list(self[:4])
 
+    @property
+    def of_drawing(self) -> list[int]:
+        return list(self[4:])
+
 
 Nine = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 Eight = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def _forward(
-    project: Callable[..., Any], list_tiles: Callable[..., Any], blend: Callable[..., Any]
-) -> Callable[..., Nine]:
+def _forward(project: Callable[..., Any], draw: Callable[..., Any]) -> Callable[..., Nine]:
     def run(
         means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, harmonics: Tensor,
         world_to_camera: Tensor, background: Tensor | None, extras: Tensor | None,
@@ -55,50 +54,14 @@ def _forward(
         options = RenderOptions(*numbers)
         tensors = (means, rotations, scales, opacities, harmonics, world_to_camera)
         splats, depths = project(*tensors, camera, options.of_projection)
-        size = (options.width, options.height)
-        ids, starts = list_tiles(splats, depths, *size)
-        images = blend(splats, extras, background, None, ids, starts, *size, bool(options.depth))
+        *images, ids, starts = draw(splats, depths, background, extras, None, options.of_drawing)
         return (*images, splats, ids, starts)
 
     return run
 
 
-def _forward_cuda(
-    means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, harmonics: Tensor,
-    world_to_camera: Tensor, background: Tensor | None, extras: Tensor | None,
-    probe: Tensor | None, camera: list[float], numbers: list[int],
-) -> Nine:  # fmt: skip
-    """Blending is launched before the host knows how many pairs there are: the GPU never waits."""
-    options = RenderOptions(*numbers)
-    tensors = (means, rotations, scales, opacities, harmonics, world_to_camera)
-    splats, depths = projection.project_cuda(*tensors, camera, options.of_projection)
-    lists = PendingLists(splats, depths, *tiles.tile_grid(options.width, options.height))
-
-    def blend() -> Six:
-        return rasterization.raster_cuda(
-            splats, extras, background, None, lists.ids, lists.starts, options.width,
-            options.height, bool(options.depth),
-        )  # fmt: skip
-
-    images = blend()
-    if not lists.settle():
-        images = blend()
-    return (*images, splats, lists.ids, lists.starts)
-
-
-def _fake(
-    means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, harmonics: Tensor,
-    world_to_camera: Tensor, background: Tensor | None, extras: Tensor | None,
-    probe: Tensor | None, camera: list[float], numbers: list[int],
-) -> Nine:  # fmt: skip
-    options = RenderOptions(*numbers)
-    splats = means.new_empty(len(means), projection.SPLAT_ROW)
-    size = (options.width, options.height)
-    images = rasterization.empty_images(splats, extras, size, bool(options.depth))
-    pairs = torch.library.get_ctx().new_dynamic_size()
-    ids = means.new_empty(pairs, dtype=torch.int32)
-    starts = means.new_empty(tiles.tile_count(*size) + 1, dtype=torch.int32)
-    return (*images, splats, ids, starts)
+def _fake_projection(means: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return means.new_empty(len(means), projection.SPLAT_ROW), means.new_empty(len(means))
 
 
 # ---- backward. gradients: by color, transmittance, depth and extras, None where none came; saved:
@@ -107,22 +70,20 @@ def _fake(
 
 
 def _backward(
-    blend_backward: Callable[..., Any], project_backward: Callable[..., Any]
+    draw_backward: Callable[..., Any], project_backward: Callable[..., Any]
 ) -> Callable[..., Eight]:
     def run(
         gradients: list[Tensor | None], saved: list[Tensor], tensors: list[Tensor],
         background: Tensor | None, extras: Tensor | None, camera: list[float],
         numbers: list[int], wants_pose: bool,
     ) -> Eight:  # fmt: skip
-        options, (left, last, splats, ids, starts) = RenderOptions(*numbers), saved
-        d_splats, d_extras, absolute = blend_backward(
-            gradients, [left, last], splats, extras, background, ids, starts,
-            bool(options.depth), options.screen == ABSOLUTE_SCREEN,
-        )  # fmt: skip
-        found = project_backward(
-            d_splats, splats, tensors, camera, options.of_projection, wants_pose
+        options = RenderOptions(*numbers)
+        d_splats, d_extras, screen = draw_backward(
+            gradients, saved, background, extras, options.of_drawing
         )
-        screen = d_splats[:, :2].clone() if options.screen == PLAIN_SCREEN else absolute
+        found = project_backward(
+            d_splats, saved[2], tensors, camera, options.of_projection, wants_pose
+        )
         return (*found, d_extras, screen)
 
     return run
@@ -161,21 +122,17 @@ splat_render = operation(
     "Tensor harmonics, Tensor world_to_camera, Tensor? background, Tensor? extras, "
     "Tensor? probe, float[] camera, int[] options) -> "
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    reference=_forward(
-        splat_projection.project, splat_raster.tiles, rasterization.raster_reference
-    ),
-    cpu=_forward(projection.project_cpu, tiles.tiles_cpu, rasterization.raster_cpu),
-    cuda=_forward_cuda,
-    fake=_fake,
+    reference=_forward(splat_projection.project, drawing.draw_reference),
+    cpu=_forward(projection.project_cpu, drawing.draw_cpu),
+    cuda=_forward(projection.project_cuda, drawing.draw_cuda),
+    fake=_forward(_fake_projection, drawing.draw_fake),
 )
 _splat_render_backward = operation(
     "splat_render_backward(Tensor?[] gradients, Tensor[] saved, Tensor[] tensors, "
     "Tensor? background, Tensor? extras, float[] camera, int[] options, bool wants_pose) -> "
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    reference=_backward(
-        rasterization.raster_backward_reference, projection.project_backward_reference
-    ),
-    cpu=_backward(rasterization.raster_backward_cpu, projection.project_backward_cpu),
+    reference=_backward(drawing.draw_backward_reference, projection.project_backward_reference),
+    cpu=_backward(drawing.draw_backward_cpu, projection.project_backward_cpu),
     cuda=_backward_cuda,
     fake=_backward_fake,
 )
@@ -191,9 +148,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Nine) -> None:
 
 def _differentiate(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
     *tensors, background, extras, left, last, splats, ids, starts = ctx.saved_tensors
-    d_color, d_left, _, d_depth, _, d_extras, *_ = gradients
-    options, wanted = RenderOptions(*ctx.options), ctx.needs_input_grad
-    given = [d_color, d_left, d_depth if options.depth else None, d_extras]
+    wanted = ctx.needs_input_grad
+    given, d_color = given_gradients(gradients, bool(RenderOptions(*ctx.options).depth))
     if all(g is None for g in given):
         return (None,) * 11
     *by_tensors, pose, by_extras, screen = _splat_render_backward(

@@ -14,7 +14,8 @@ from torch import Tensor
 from lumigraph.core.errors import InputError
 
 from .camera import SplatCamera
-from .fused import ABSOLUTE_SCREEN, NO_SCREEN, PLAIN_SCREEN, RenderOptions, splat_render
+from .drawing import screen_kind
+from .fused import RenderOptions, splat_render
 from .projection import bands_in_use, check_gaussians, project_gaussians
 from .rasterization import MOST_EXTRAS, rasterize_splats
 from .tiles import splat_tiles
@@ -100,15 +101,12 @@ def render_gaussians(
     )
     check_gaussians(means, rotations, scales, opacities, harmonics, camera, further)
     tensors = (means, rotations, scales, opacities, harmonics)
-    if means.dtype == torch.float64 or (extras is not None and extras.shape[1] > MOST_EXTRAS):
-        return _in_steps(tensors, camera, options, background, extras, screen_probe)
-    screen = NO_SCREEN
-    if screen_probe is not None:
-        screen = ABSOLUTE_SCREEN if options.absolute else PLAIN_SCREEN
+    if needs_steps(means, extras, screen_probe):
+        return _in_steps(tensors, camera, options, background, extras)
     numbers = RenderOptions(
         int(camera.model), int(options.raw), int(options.antialiased),
         bands_in_use(harmonics, options.degree), camera.width, camera.height, int(options.depth),
-        screen,
+        screen_kind(screen_probe, options.absolute),
     )  # fmt: skip
     color, left, _, far, median, blended, splats, _, _ = splat_render(
         *tensors, camera.world_to_camera,
@@ -126,22 +124,39 @@ def render_gaussians(
     )
 
 
+def needs_steps(means: Tensor, extras: Tensor | None, screen_probe: Tensor | None) -> bool:
+    """Whether no fused operation takes these. Raises InputError if none at all does."""
+    found = means.dtype == torch.float64 or (extras is not None and extras.shape[1] > MOST_EXTRAS)
+    if found and screen_probe is not None:
+        raise InputError(
+            f"screen_probe needs float32 and at most {MOST_EXTRAS} extras; leave one of them out"
+        )
+    return found
+
+
 def _in_steps(
     tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
     camera: SplatCamera,
     options: SplatOptions,
     background: Tensor | None,
     extras: Tensor | None,
-    screen_probe: Tensor | None,
 ) -> SplatImages:
     """The three operations one after another: any dtype, any number of extras."""
-    if screen_probe is not None:
-        raise InputError(
-            f"screen_probe needs float32 and at most {MOST_EXTRAS} extras; leave one of them out"
-        )
     splats, depths = project_gaussians(
         *tensors, camera, raw=options.raw, antialiased=options.antialiased, degree=options.degree
     )
+    return draw_in_steps(splats, depths, camera, options, background, extras)
+
+
+def draw_in_steps(
+    splats: Tensor,
+    depths: Tensor,
+    camera: SplatCamera,
+    options: SplatOptions,
+    background: Tensor | None,
+    extras: Tensor | None,
+) -> SplatImages:
+    """Tile lists and blending of splats one after another: any dtype, any number of extras."""
     lists = splat_tiles(splats, depths, camera.width, camera.height)
     images = rasterize_splats(
         splats, lists, camera.width, camera.height,

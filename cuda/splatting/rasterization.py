@@ -265,7 +265,7 @@ def raster_moments_cuda(
     return moments, d_extras
 
 
-def _backward_cuda(
+def raster_backward_cuda(
     gradients: list[Tensor | None], saved: list[Tensor], splats: Tensor, extras: Tensor | None,
     background: Tensor | None, ids: Tensor, starts: Tensor, depth: bool, absolute: bool,
 ) -> Three:  # fmt: skip
@@ -300,7 +300,7 @@ _raster_backward = operation(
     "-> (Tensor, Tensor, Tensor)",
     reference=raster_backward_reference,
     cpu=raster_backward_cpu,
-    cuda=_backward_cuda,
+    cuda=raster_backward_cuda,
     fake=_backward_fake,
 )
 

@@ -14,6 +14,9 @@ from lumigraph.export.splat_files.ply_header import read_header
 
 SPLAT_SUFFIXES = (".ply", ".splat", ".spz")
 """Suffixes of the files read here, in small letters."""
+MOVING_SUFFIX = ".lg4d"
+"""Of files of Gaussians that move, see `moving_file`."""
+MOVING_MAGIC = b"lg4d"
 FILE_UP: AxisName = "-y"
 """What is up in most files, which do not say: they keep the axes of cameras."""
 
@@ -99,5 +102,10 @@ def _load(path: Path, max_gaussians: int) -> Loaded:
         raise DataError(f"{path}: no such file; check the path") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if start == MOVING_MAGIC:
+        raise DataError(
+            f"{path}: its Gaussians move; take those of one time with lumigraph export splats "
+            f"{path} --time 0.5 --out FILE"
+        )
     state = f"starts with {start!r}" if start else "is empty"
     raise DataError(f"{path}: {state}, so it is no PLY, SPZ or .splat file of Gaussians")

@@ -6,7 +6,7 @@
 // fly(right, down, forward) in shares of a second where there is that.
 
 const KEYS = {
-  n: "next", p: "previous", t: "turn", r: "reset", h: "help", "?": "help", i: "bare", u: "up",
+  n: "next", p: "previous", t: "turn", r: "reset", h: "help", "?": "help", i: "bare", u: "up", " ": "play",
 };
 const ARROWS = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] };
 const FLIGHT = { w: [0, 0, 1], s: [0, 0, -1], a: [-1, 0, 0], d: [1, 0, 0], q: [0, 1, 0], e: [0, -1, 0] };
@@ -30,7 +30,8 @@ function fail(text) {
   document.body.dataset.state = "failed";
 }
 
-// #camera=3 starts at a camera, #bare hides the interface, #turn turns; joined with &.
+// #camera=3 starts at a camera, #bare hides the interface, #turn turns, #time=0.3 is a time of what
+// moves, #play plays; joined with &.
 function wishes() {
   return new URLSearchParams(location.hash.slice(1));
 }
@@ -79,8 +80,10 @@ class Controls {
   }
 
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const key = event.key.toLowerCase();
+    const { tagName } = event.target, key = event.key.toLowerCase();
+    if (event.ctrlKey || event.metaKey || event.altKey || tagName === "SELECT") return;
+    if (tagName === "INPUT" && (ARROWS[key] || key === "+" || key === "-")) return; // the slider's own
+    if (tagName === "BUTTON" && key === " ") return; // presses it
     if (KEYS[key] && !event.repeat) this.act(KEYS[key]);
     else if (key === "+" || key === "=") this.zoom(1.15);
     else if (key === "-") this.zoom(1 / 1.15);
@@ -91,7 +94,7 @@ class Controls {
       this.held.add(key);
       this.scene.active();
     } else return;
-    if (key.startsWith("arrow")) event.preventDefault();
+    if (key.startsWith("arrow") || key === " ") event.preventDefault();
   }
 
   zoom(factor) {

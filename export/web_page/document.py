@@ -16,8 +16,15 @@ from lumigraph.training.files import write_atomic
 LIMIT_MIB = 200.0
 """Larger pages take browsers minutes, or do not open at all."""
 _SCRIPTS = {
-    "gaussians": ("camera.js", "controls.js", "shaders.js", "gaussians.js"),
-    "pictures": ("controls.js", "pictures.js"),
+    "gaussians": (
+        "camera.js",
+        "controls.js",
+        "time.js",
+        "shaders.js",
+        "unpacking.js",
+        "gaussians.js",
+    ),
+    "pictures": ("controls.js", "time.js", "pictures.js"),
 }
 
 
@@ -72,6 +79,7 @@ def write_page(path: Path, kind: str, *, title: str, scene: dict[str, Any], data
     text = environment.from_string(asset("page.html.jinja")).render(
         title=title,
         kind=kind,
+        moves=bool(scene.get("times")),
         names=[view["name"] for view in scene["views"]] if kind == "gaussians" else [],
         policy=_policy(script, style),
         style=style,

@@ -1,5 +1,5 @@
-// Draws the Gaussians of the page: unpacks them into textures, keeps a worker sorting, and blends
-// splats from back to front into half floats, over which the background comes last.
+// Draws the Gaussians of the page: keeps a worker sorting, and blends splats from back to front into
+// half floats, over which the background comes last.
 
 const SLOWEST = 1 / 24, FASTEST = 1 / 55; // seconds a frame while moving; else pixels are dropped or added
 const LEAST_SCALE = 0.3; // of the resolution
@@ -8,58 +8,20 @@ const FLIGHT_SECONDS = 0.5; // from one camera to another
 const TURN = 0.35; // radians a second
 const DRAG = Math.PI; // radians over the shorter side of the window
 
-async function inflated(bytes) {
-  if (!("DecompressionStream" in window))
-    throw new Error("This page needs a newer browser: one of 2023 or later unpacks it.");
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-// Bytes in planes (packing.py) to means (G, 3) and the words of both textures.
-function unpacked(planes, layout) {
-  const count = layout.count, texels = layout.degree, rows = Math.ceil(count / ROW);
-  const plane = (at) => planes.subarray(at * count, (at + 1) * count);
-  const means = new Float32Array(3 * count), step = 2 ** -layout.fractional_bits;
-  const bodies = new Uint32Array(rows * ROW * 8), floats = new Float32Array(bodies.buffer);
-  for (let axis = 0; axis < 3; ++axis) {
-    const [low, middle, high] = [plane(3 * axis), plane(3 * axis + 1), plane(3 * axis + 2)];
-    for (let i = 0, sum = 0; i < count; ++i) {
-      sum += low[i] | (middle[i] << 8) | (high[i] << 16);
-      means[3 * i + axis] = floats[8 * i + axis] = ((sum << 8) >> 8) * step; // 24 bits with a sign
-    }
-  }
-  const word = (at, parts, place) => {
-    for (let part = 0; part < parts; ++part) {
-      const column = plane(at + part);
-      for (let i = 0; i < count; ++i) bodies[8 * i + place] |= column[i] << (8 * part);
-    }
-  };
-  word(12, 4, 3);
-  word(9, 3, 4);
-  const opacity = plane(16);
-  for (let i = 0; i < count; ++i) bodies[8 * i + 4] |= opacity[i] << 24;
-  word(17, 3, 5);
-  const waves = new Uint32Array(rows * ROW * 4 * texels), bytes = new Uint8Array(waves.buffer);
-  for (let at = 0; at < 3 * ((texels + 1) ** 2 - 1); ++at) {
-    const column = plane(20 + at);
-    for (let i = 0; i < count; ++i) bytes[16 * texels * i + at] = column[i];
-  }
-  return { means, bodies, waves, rows };
-}
-
 class Painter {
   constructor(canvas, scene, content) {
     this.scene = scene;
     this.canvas = canvas;
     const gl = (this.gl = canvas.getContext("webgl2", { alpha: false, antialias: false, depth: false }));
     if (!gl) throw new Error("This page needs WebGL 2, which this browser does not offer or has switched off.");
-    if (Math.max(content.rows, ROW * Math.max(2, scene.layout.degree)) > gl.getParameter(gl.MAX_TEXTURE_SIZE))
+    if (Math.max(content.rows, ROW * Math.max(content.texels, scene.layout.degree)) > gl.getParameter(gl.MAX_TEXTURE_SIZE))
       throw new Error("This graphics card cannot hold so many Gaussians; write the page with fewer, or with --degree 0.");
     this.half = gl.getExtension("EXT_color_buffer_float") || gl.getExtension("EXT_color_buffer_half_float");
-    const vertex = SPLAT_VERTEX.replace("precision", `#define DEGREE ${scene.layout.degree}\nprecision`);
+    const moves = scene.layout.moving ? "#define MOVING\n" : "";
+    const vertex = SPLAT_VERTEX.replace("precision", `#define DEGREE ${scene.layout.degree}\n${moves}precision`);
     this.splats = this.program(vertex, SPLAT_FRAGMENT);
     this.finish = this.program(FINISH_VERTEX, FINISH_FRAGMENT);
-    this.words(0, content.bodies, 2, content.rows);
+    this.words(0, content.bodies, content.texels, content.rows);
     this.words(1, content.waves.length ? content.waves : new Uint32Array(4), scene.layout.degree, content.rows);
     this.textures(scene.background);
     this.array = gl.createVertexArray();
@@ -137,7 +99,7 @@ class Painter {
     this.gl.bufferData(this.gl.ARRAY_BUFFER, order.subarray(0, count), this.gl.DYNAMIC_DRAW);
   }
 
-  draw(camera) {
+  draw(camera, time) {
     const gl = this.gl, focal = camera.focal(this.width, this.height), { layout } = this.scene;
     const turn = [0, 1, 2].flatMap((i) => [camera.right[i], camera.down[i], camera.forward[i]]);
     gl.viewport(0, 0, this.width, this.height);
@@ -153,6 +115,7 @@ class Painter {
         if (at.waves) gl.uniform1i(at.waves, 1);
         gl.uniform3f(at.eye, ...camera.position);
         gl.uniform1f(at.near, this.scene.near);
+        if (at.time) gl.uniform1f(at.time, time);
         gl.uniform2f(at.scaleRange, layout.scale_low, layout.scale_step);
         gl.uniform2f(at.colorRange, layout.color_low, layout.color_step);
         gl.uniform1i(at.antialiased, this.scene.antialiased ? 1 : 0);
@@ -188,9 +151,11 @@ class Viewer {
       next: () => this.visit(this.view + 1),
       previous: () => this.visit(this.view - 1),
       turn: () => this.setTurning(!this.turning),
+      play: () => this.clock.toggle(),
       reset: () => this.reset(),
       up: () => this.nextUp(),
     };
+    this.clock = new Clock(() => this.changed());
     worker.onmessage = ({ data }) => this.sorted(data);
     window.addEventListener("resize", () => this.changed());
     this.select = byId("views");
@@ -282,8 +247,8 @@ class Viewer {
   sort() {
     if (!this.stale || this.sorting) return;
     const { position, forward } = this.camera;
-    const order = this.spare;
-    this.worker.postMessage({ position, forward, near: this.scene.near, order }, order ? [order.buffer] : []);
+    const order = this.spare, { near } = this.scene, { time } = this.clock;
+    this.worker.postMessage({ position, forward, near, time, order }, order ? [order.buffer] : []);
     this.spare = null;
     this.sorting = true;
     this.stale = false;
@@ -291,6 +256,7 @@ class Viewer {
 
   advance(seconds) {
     if (this.controls.advance(Math.min(seconds, 0.1))) this.moved = true;
+    if (this.clock.advance(Math.min(seconds, 0.5))) this.moved = true;
     if (this.turning) {
       this.camera.orbit(-TURN * Math.min(seconds, 0.1), 0);
       this.moved = true;
@@ -340,7 +306,7 @@ class Viewer {
   paint() {
     const ratio = Math.min(window.devicePixelRatio || 1, 2) * this.scale;
     this.painter.resize(Math.max(1, Math.round(innerWidth * ratio)), Math.max(1, Math.round(innerHeight * ratio)));
-    this.painter.draw(this.camera);
+    this.painter.draw(this.camera, this.clock.time);
   }
 
   tell(moving) {
@@ -361,7 +327,9 @@ async function start() {
   const source = new Blob([byId("sorter").textContent], { type: "text/javascript" });
   const worker = new Worker(URL.createObjectURL(source));
   worker.onerror = () => fail("Sorting failed; reload the page.");
-  worker.postMessage({ means: content.means }, [content.means.buffer]);
+  const { means, motion } = content;
+  const buffers = motion ? [motion.velocities, motion.times, motion.lives] : [];
+  worker.postMessage({ means, motion }, [means, ...buffers].map((array) => array.buffer));
   canvas.addEventListener("webglcontextlost", () => fail("The browser took the graphics card away; reload the page."));
   new Viewer(scene, painter, worker);
 }

@@ -13,13 +13,20 @@ import torch
 
 from lumigraph.core import GaussianCloud, Similarity
 from lumigraph.core.axes import AXIS_NAMES, AxisName
+from lumigraph.core.camera_path import check_time_span
 from lumigraph.core.errors import ConfigError
 from lumigraph.core.transforms import axis_of
-from lumigraph.export.splat_export import cloud_of
+from lumigraph.export.path_time import check_moving, check_one_time
+from lumigraph.export.render_source import SplatSource
+from lumigraph.export.sequence_export import sequence_times
+from lumigraph.export.splat_export import cloud_of, has_gaussians, moving_splats
 from lumigraph.export.splat_files.arrays import DEFAULT_MAX_GAUSSIANS
+from lumigraph.export.splat_files.moving_file import is_moving_file
+from lumigraph.export.splat_files.moving_splats import MovingSplats
+from lumigraph.fields import Gaussians4D
 
 from .document import LIMIT_MIB, check_size, check_target, encoded, write_page
-from .packing import pack_gaussians
+from .packing import pack_gaussians, pack_moving_gaussians
 from .pictures import FORMATS, OrbitOptions, orbit_pictures
 from .views import views_of_cloud, views_of_scene
 
@@ -32,6 +39,7 @@ _OVERHEAD = 64 << 10  # bytes of scripts and numbers beside the data
 _NAMED_COLORS = {"black": "#000000", "white": "#ffffff"}
 _OF_GAUSSIANS = ("degree", "max_gaussians", "background", "up", "cameras")
 _OF_PICTURES = (
+    "time_steps",
     "azimuths",
     "elevations",
     "picture_size",
@@ -42,6 +50,7 @@ _RANGES = {
     "degree": (0, 3),
     "max_gaussians": (1, 2**31),
     "cameras": (1, 1000),
+    "time_steps": (2, 1000),
     "azimuths": (1, 720),
     "elevations": (1, 90),
     "picture_size": (16, 4096),
@@ -65,6 +74,10 @@ class PageOptions:
     """Axis of the capture's frame that points up; None takes that of the cameras, for files -y."""
     cameras: int = 24
     """Gaussians: cameras of the capture that one can jump to, spread over it."""
+    time: float | None = None
+    """One time in [0, 1] of what moves; None shows all times, with a slider."""
+    time_steps: int = 8
+    """Other methods, of what moves: times of pictures, from the first moment to the last."""
     azimuths: int = 36
     """Other methods: pictures around."""
     elevations: int = 3
@@ -93,6 +106,8 @@ class PageOptions:
             raise ConfigError(f"page_limit_mib {self.page_limit_mib}: expected more than 0")
         if self.background is not None:
             color_of(self.background)
+        if self.time is not None:
+            check_time_span((self.time, self.time))
 
     def refuse(self, names: tuple[str, ...], reason: str) -> None:
         """Options that would have no effect are a mistake.
@@ -120,19 +135,23 @@ class PageReport:
     """Cameras that one can jump to; 0 for pictures."""
     left_out: tuple[str, ...] = ()
     """What is not in the page, in words."""
+    moves: bool = False
+    """Whether it has a time slider."""
 
     def line(self) -> str:
         """For people."""
         what = f"{self.count:,} {'Gaussians' if self.kind == 'gaussians' else 'pictures'}"
         views = f", {self.views} views" if self.views else ""
         left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
-        return f"{self.path}: {what}{views}, {self.bytes / 2**20:.2f} MiB{left_out}"
+        moves = ", all times" if self.moves else ""
+        return f"{self.path}: {what}{views}{moves}, {self.bytes / 2**20:.2f} MiB{left_out}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "out": str(self.path),
             "kind": self.kind,
+            "moves": self.moves,
             self.kind: self.count,
             "bytes": self.bytes,
             "views": self.views,
@@ -141,7 +160,7 @@ class PageReport:
 
 
 def page(
-    source: Run | GaussianCloud | str | Path,
+    source: Run | GaussianCloud | MovingSplats | str | Path,
     *,
     out: str | Path,
     options: PageOptions | None = None,
@@ -153,7 +172,8 @@ def page(
 
     Args:
         source: a `training.Run`, its folder, a file of Gaussians or a cloud. Gaussians are drawn
-            by the browser; of other methods, pictures on an orbit are shown.
+            by the browser, moving ones at the time of a slider; of other methods, pictures on an
+            orbit are shown, of moving ones at some times.
         out: a .html file.
         options: what the page holds.
         device: where pictures are rendered; None takes that of the run's settings.
@@ -171,9 +191,9 @@ def page(
         from lumigraph.training import Run
 
         source = Run.open(source)
-    if isinstance(source, (str, Path, GaussianCloud)):
+    if isinstance(source, (str, Path, GaussianCloud, MovingSplats)):
         return _page_of_cloud(source, target, options=options)
-    if getattr(source.config, "method", "nerf") == "gaussians":
+    if has_gaussians(source):
         return _page_of_gaussians(source, target, options=options)
     return _page_of_pictures(
         source, target, options=options, device=device, on_note=on_note, on_picture=on_picture
@@ -197,9 +217,12 @@ def _page_of_pictures(
         quality=options.picture_quality,
         format=options.picture_format,
     )
+    model = run.model(device)
+    times = _picture_times(model, options, run.path if hasattr(run, "path") else "run")
     scene = orbit_pictures(
-        run.model(device),
+        model,
         run.scene(),
+        times=times,
         options=orbit,
         target=target,
         limit_mib=options.page_limit_mib,
@@ -208,18 +231,41 @@ def _page_of_pictures(
     )
     title = options.title or run.scene().name
     write_page(target, "pictures", title=title, scene=scene)
-    return PageReport(target, "pictures", len(scene["pictures"]), target.stat().st_size, 0)
+    size, count = target.stat().st_size, len(scene["pictures"])
+    return PageReport(target, "pictures", count, size, 0, moves="times" in scene)
+
+
+def _picture_times(model: Any, options: PageOptions, name: object) -> list[float] | None:
+    """Of the pictures; None where nothing moves."""
+    moments = getattr(model, "moments", None)
+    if options.time is not None:
+        options.refuse(("time_steps",), "one time was asked for")
+        check_moving(model, name)
+        return [options.time]
+    if moments is None:
+        options.refuse(("time_steps",), "nothing moves")
+        return None
+    return sequence_times(options.time_steps, moments)
 
 
 def _page_of_cloud(
-    source: GaussianCloud | str | Path, target: Path, *, options: PageOptions
+    source: GaussianCloud | MovingSplats | str | Path, target: Path, *, options: PageOptions
 ) -> PageReport:
     options.refuse(_OF_PICTURES, "Gaussians are drawn, there are no pictures")
     options.refuse(("cameras",), "a file of Gaussians holds no cameras")
-    cloud, antialiased = cloud_of(source)
+    moves = isinstance(source, MovingSplats) or (
+        not isinstance(source, GaussianCloud) and is_moving_file(source)
+    )
+    whole: MovingSplats | GaussianCloud
+    if moves and options.time is None:
+        whole = moving_splats(source)  # type: ignore[arg-type]
+        cloud, antialiased = SplatSource.of_moving("page", whole).cloud, whole.antialiased
+    else:
+        cloud, antialiased = cloud_of(source, time=options.time)  # type: ignore[arg-type]
+        whole = cloud
     views = views_of_cloud(cloud) if options.up is None else views_of_cloud(cloud, options.up)
-    name = "Gaussians" if isinstance(source, GaussianCloud) else Path(source).name
-    moved = cloud.transformed(Similarity(1.0, torch.eye(3), -views.origin))
+    name = Path(source).name if isinstance(source, (str, Path)) else "Gaussians"
+    moved = whole.transformed(Similarity(1.0, torch.eye(3), -views.origin))
     background = {"color": color_of(options.background or "black")}
     numbers = {"antialiased": antialiased, "near": NEAR, "background": background}
     scene = {**views.to_dict(), **numbers}
@@ -240,14 +286,27 @@ def _page_of_gaussians(run: Any, target: Path, *, options: PageOptions) -> PageR
         "near": float(renderer.near or NEAR) * back.scale,
         "background": _background(renderer.background, back, asked=options.background),
     }
-    cloud = model.field.cloud().to("cpu").transformed(back)
+    found = _gaussians_of(run, model, options.time)
+    cloud = found.transformed(back)
     content = {**views.to_dict(), **numbers}
     title = options.title or scene.name
     return _write(cloud, content, target=target, title=title, options=options)
 
 
+def _gaussians_of(run: Any, model: Any, time: float | None) -> GaussianCloud | MovingSplats:
+    """In the frame of the scene."""
+    if time is None and isinstance(model.field, Gaussians4D):
+        return MovingSplats.of_field(model.field)
+    check_one_time(model, time, getattr(run, "path", "run"))
+    if time is None:
+        cloud: GaussianCloud = model.field.cloud().to("cpu")
+        return cloud
+    with torch.no_grad():
+        return GaussianCloud(*model.field.gaussians_at(time)).to("cpu")
+
+
 def _write(
-    cloud: GaussianCloud,
+    cloud: GaussianCloud | MovingSplats,
     scene: dict[str, Any],
     *,
     target: Path,
@@ -255,7 +314,12 @@ def _write(
     options: PageOptions,
 ) -> PageReport:
     """Pack a cloud and write its page; `scene` is what else the page reads."""
-    packed = pack_gaussians(cloud, degree=options.degree, most=options.max_gaussians)
+    limits = {"degree": options.degree, "most": options.max_gaussians}
+    if isinstance(cloud, MovingSplats):
+        packed = pack_moving_gaussians(cloud, **limits)
+        scene = {**scene, "times": cloud.moments.tolist()}
+    else:
+        packed = pack_gaussians(cloud, **limits)
     size = len(packed.data) * 4 / 3 + _OVERHEAD
     remedy = "lower --max-gaussians" + (" or --degree" if packed.layout.degree else "")
     check_size(target, size, limit_mib=options.page_limit_mib, remedy=remedy)
@@ -269,6 +333,7 @@ def _write(
         target.stat().st_size,
         len(scene["views"]),
         packed.left_out,
+        moves="times" in scene,
     )
 
 

@@ -19,8 +19,10 @@ class Orbit {
     this.pictures = scene.pictures.map((data) => ({ data }));
     this.actions = {
       turn: () => this.setTurning(!this.turning),
+      play: () => this.clock.toggle(),
       reset: () => this.reset(),
     };
+    this.clock = new Clock(() => this.changed(), scene.times ? scene.times.length : 0);
     this.reset();
     this.sense = 1;
     this.last = performance.now();
@@ -119,7 +121,12 @@ class Orbit {
       [high, left, (1 - x) * y], [high, right, x * y],
     ];
     return all.filter(([, , weight]) => weight > 0)
-      .map(([row, column, weight]) => [row * this.columns + (column % this.columns), weight]);
+      .map(([row, column, weight]) => [this.index(row, column), weight]);
+  }
+
+  // Of a picture, at the present time.
+  index(row, column) {
+    return (this.clock.step * this.rows + row) * this.columns + (column % this.columns);
   }
 
   settle(seconds) {
@@ -140,6 +147,7 @@ class Orbit {
       if (!this.scene.closed && this.column === end) this.sense = -this.sense; // there and back
     }
     this.settle(seconds);
+    if (this.clock.advance(seconds)) this.changed();
     const dirty = this.dirty;
     this.dirty = false;
     if (dirty) this.paint();
@@ -176,10 +184,12 @@ class Orbit {
 
   // Neighbours are decoded before they are needed.
   ahead(index) {
-    const row = Math.floor(index / this.columns), column = index % this.columns;
+    const row = Math.floor(index / this.columns) % this.rows, column = index % this.columns;
+    const later = (index + this.rows * this.columns) % this.pictures.length;
+    if (this.clock.playing) this.picture(later);
     for (const [dx, dy] of [[1, 0], [-1, 0], [2, 0], [-2, 0], [0, 1], [0, -1]]) {
       const x = (column + dx + this.columns) % this.columns, y = row + dy;
-      if (y >= 0 && y < this.rows) this.picture(y * this.columns + x);
+      if (y >= 0 && y < this.rows) this.picture(this.index(y, x));
     }
   }
 

@@ -58,6 +58,7 @@ def orbit_pictures(
     options: OrbitOptions,
     target: Path,
     limit_mib: float,
+    times: Sequence[float] | None = None,
     on_forecast: Callable[[str], None] | None = None,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def orbit_pictures(
     Args:
         target: the page, for messages.
         limit_mib: refuse what will be larger, after the first picture.
+        times: in [0, 1], of what moves: the whole grid at each; None where nothing does.
         on_forecast: told how large the page will be, after the first picture.
         on_picture: told after each picture how many are done, and of how many.
 
@@ -74,11 +76,14 @@ def orbit_pictures(
     """
     grid = orbit_grid(scene, azimuths=options.azimuths, elevations=options.elevations)
     cameras = orbit_cameras(scene, grid, size=options.size)
-    total, pictures, written = len(cameras), [""] * len(cameras), 0
+    shots = cameras
+    if times is not None:
+        shots = Cameras.concatenate([cameras.at_time(time) for time in times])
+    total, pictures, written = len(shots), [""] * len(shots), 0
     surround = ""
     # the first one is of the middle row: it stands for all of them in the forecast
     order = np.roll(np.arange(total), -(options.elevations // 2) * options.azimuths)
-    found = _encoded(model, cameras, order=order, options=options)
+    found = _encoded(model, shots, order=order, options=options)
     for done, (index, image, data) in enumerate(found, start=1):
         surround = surround or _surround(image)
         pictures[index] = encoded(data)
@@ -99,6 +104,7 @@ def orbit_pictures(
         "format": FORMATS[options.format],
         "surround": surround,
         "pictures": pictures,
+        **({"times": list(times)} if times is not None and len(times) > 1 else {}),
     }
 
 

@@ -2,7 +2,9 @@
 // (Kerbl et al. 2023), with the numbers of lumigraph's rasteriser (cuda/common/splat.h).
 //
 // Texels of 4 words. `bodies` has two for each Gaussian: x y z (bits of floats) and the rotation;
-// scales and opacity (4 bytes), color (3 bytes), 0, 0. `waves` has the bytes of harmonics beyond
+// scales and opacity (4 bytes), color (3 bytes), 0, 0; where there are any that move, own time
+// and rate of fading (1 over the variance in time) instead of the 0s, and a third with velocity and
+// plateau. `waves` has the bytes of harmonics beyond
 // degree 0, red green blue for one after the other.
 
 const ROW = 1024; // Gaussians in a row of a texture
@@ -16,7 +18,7 @@ uniform usampler2D bodies, waves;
 uniform mat3 turn;                     // world to camera
 uniform vec3 eye;
 uniform vec2 size, focal;              // pixels
-uniform float near;
+uniform float near, time;
 uniform vec2 scaleRange, colorRange;   // low end and step
 uniform bool antialiased;
 flat out vec4 shade;                   // color and opacity
@@ -32,6 +34,12 @@ ivec2 place(int texels, int texel) {
 vec4 bytes(uint word) {
   return vec4(word & 255u, word >> 8 & 255u, word >> 16 & 255u, word >> 24);
 }
+
+#ifdef MOVING
+const int BODY = 3;
+#else
+const int BODY = 2;
+#endif
 
 // Smallest three: the place of the largest part (x y z w) in 2 bits, the others in 10 each.
 mat3 rotation(uint word) {
@@ -92,8 +100,18 @@ void main() {
   gl_Position = vec4(0.0, 0.0, 2.0, 1.0);  // outside, unless all goes well
   shade = vec4(0.0);
   offset = vec2(0.0);
-  uvec4 body = texelFetch(bodies, place(2, 0), 0), looks = texelFetch(bodies, place(2, 1), 0);
-  vec3 world = uintBitsToFloat(body.xyz) - eye, mean = turn * world;
+  uvec4 body = texelFetch(bodies, place(BODY, 0), 0), looks = texelFetch(bodies, place(BODY, 1), 0);
+  vec3 world = uintBitsToFloat(body.xyz) - eye;
+  float share = 1.0;
+#ifdef MOVING
+  // the position is that of its own time, held within [0, 1]
+  vec4 motion = uintBitsToFloat(texelFetch(bodies, place(BODY, 2), 0));
+  vec2 fading = uintBitsToFloat(looks.zw);
+  world += motion.xyz * (time - clamp(fading.x, 0.0, 1.0));
+  float away = max(abs(time - fading.x) - motion.w, 0.0);
+  share = exp(-0.5 * fading.y * away * away);
+#endif
+  vec3 mean = turn * world;
   if (!(mean.z > near)) return;
   vec4 sizes = bytes(looks.x);
   mat3 axes = turn * rotation(body.w);
@@ -108,7 +126,7 @@ void main() {
   vec3 normal = cross(first, second);
   float wide = xx + LOW_PASS, high = yy + LOW_PASS, sharp = dot(normal, normal);
   float determinant = sharp + LOW_PASS * (xx + high);
-  float opacity = sizes.w / 255.0;
+  float opacity = sizes.w / 255.0 * share;
   if (antialiased) opacity *= max(sqrt(sharp / determinant), LEAST_COMPENSATION);
   float reach = log(255.0 * opacity);
   if (!(reach > 0.0) || !(wide + high < 1e18)) return;

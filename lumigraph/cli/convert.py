@@ -12,7 +12,7 @@ import tyro
 from .parsing import UsageError
 from .terminal import Terminal, escaped
 
-_GAUSSIANS = (".ply", ".splat", ".spz")
+_GAUSSIANS = (".ply", ".splat", ".spz", ".lg4d")
 """A file that ends so holds Gaussians."""
 
 

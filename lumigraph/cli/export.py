@@ -22,13 +22,21 @@ class Arguments:
     """
 
     subject: tyro.conf.Positional[Literal["splats", "points", "mesh", "cameras", "page"]]
-    """splats: a file of Gaussians (.ply, .splat, .spz); points: a colored point cloud (.ply);
-    mesh: colored or textured triangles (.ply, .obj, .glb); cameras: their poses (.json, or a folder
-    for a COLMAP model); page: a web page that works offline (.html)."""
+    """splats: a file of Gaussians (.ply, .splat, .spz; .lg4d for all times of what moves); points:
+    a colored point cloud (.ply); mesh: colored or textured triangles (.ply, .obj, .glb); cameras:
+    their poses (.json, or a folder for a COLMAP model); page: a web page that works offline
+    (.html)."""
     run: tyro.conf.Positional[Path]
     """Run folder; for splats, points and page also a file of Gaussians, for cameras also data."""
     out: Path
-    """File to write; for cameras a .json file or a folder."""
+    """File to write; for cameras a .json file or a folder, for --times a folder."""
+    time: float | None = None
+    """splats, points, page: of what moves, 0 to 1; a page shows all times without it."""
+    times: str | None = None
+    """splats: of what moves, a folder with a file for each moment of the data (all) or for so many
+    times."""
+    sequence_format: Literal["ply", "splat", "spz"] = "ply"
+    """splats: files that --times writes."""
     frame: Literal["capture", "scene"] = "capture"
     """capture: the frame and unit of the data; scene: that of training."""
     degree: int | None = None
@@ -94,6 +102,8 @@ class Arguments:
     """page of Gaussians: axis that points up; by default that of the cameras, -y for files."""
     cameras: int = 24
     """page of Gaussians: captured cameras that one can jump to."""
+    time_steps: int = 8
+    """page of other methods that move: times of pictures."""
     azimuths: int = 36
     """page of other methods: pictures around."""
     elevations: int = 3
@@ -141,13 +151,22 @@ def _splats(arguments: Arguments, terminal: Terminal) -> Report:
         harmonics_bits=arguments.harmonics_bits,
         overwrite=arguments.overwrite,
     )
-    return export.splats(
-        arguments.run,
-        out=arguments.out,
-        frame=arguments.frame,
-        options=options,
-        max_gaussians=arguments.max_gaussians,
-    )
+    shared: dict[str, Any] = {
+        "out": arguments.out,
+        "frame": arguments.frame,
+        "options": options,
+        "max_gaussians": arguments.max_gaussians,
+    }
+    if arguments.times is None:
+        return export.splats(arguments.run, time=arguments.time, **shared)
+    with terminal.frames("writing") as progress:
+        return export.splat_sequence(
+            arguments.run,
+            times=arguments.times,
+            kind=arguments.sequence_format,
+            on_file=progress,
+            **shared,
+        )
 
 
 def _points(arguments: Arguments, terminal: Terminal) -> Report:
@@ -162,6 +181,7 @@ def _points(arguments: Arguments, terminal: Terminal) -> Report:
             frame=arguments.frame,
             device=arguments.device,
             options=options,
+            time=arguments.time,
             on_view=progress,
         )
 
@@ -230,10 +250,15 @@ class Subject:
 _FOR_ALL = ("subject", "run", "out", "overwrite", "json")
 SUBJECTS = {
     "splats": Subject(
-        _splats, ("frame", "max_gaussians", "degree", "spz_version", "harmonics_bits")
+        _splats,
+        (
+            "frame", "max_gaussians", "degree", "spz_version", "harmonics_bits", "time", "times",
+            "sequence_format",
+        ),
     ),
     "points": Subject(
-        _points, ("frame", "max_gaussians", "least_opacity", "views", "max_points", "device")
+        _points,
+        ("frame", "max_gaussians", "least_opacity", "views", "max_points", "device", "time"),
     ),
     "mesh": Subject(
         _mesh,
@@ -248,7 +273,8 @@ SUBJECTS = {
         _page,
         (
             "max_gaussians", "degree", "device", "title", "background", "up", "cameras", "azimuths",
-            "elevations", "picture_size", "picture_quality", "picture_format", "page_limit_mib",
+            "elevations", "time", "time_steps", "picture_size", "picture_quality", "picture_format",
+            "page_limit_mib",
         ),
     ),
 }  # fmt: skip
@@ -264,3 +290,7 @@ def _check_options(arguments: Arguments) -> None:
         homes = [name for name, subject in SUBJECTS.items() if field.name in subject.options]
         option = option_name(field.name)
         raise UsageError(f"{option} is for {' and '.join(homes)}, not for {arguments.subject}")
+    if arguments.time is not None and arguments.times is not None:
+        raise UsageError("--time and --times contradict each other; give one of them")
+    if arguments.times is None and arguments.sequence_format != "ply":
+        raise UsageError("--sequence-format is for --times; the suffix of --out says it otherwise")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lumigraph.core import Scene
     from lumigraph.viewer import PictureOptions, SubjectOptions, SubjectReport
 
-_GEOMETRY = (".ply", ".obj", ".glb", ".splat", ".spz")
+_GEOMETRY = (".ply", ".obj", ".glb", ".splat", ".spz", ".lg4d")
 _SCENE_MARKS = (".json", ".npz", ".npy", ".bin", ".txt")
 """Files that stand for the folder of a scene; their reader knows which."""
 
@@ -32,7 +32,7 @@ class Arguments:
 
     data: tyro.conf.Positional[str]
     """Folder or file of posed images, or builtin:object; a run folder; or a .ply, .obj, .glb,
-    .splat or .spz file."""
+    .splat, .spz or .lg4d file."""
     out: Path | None = None
     """Picture to write (.png); by default inspect-NAME.png here."""
     style: Literal["plan", "3d"] | None = None

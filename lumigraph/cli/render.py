@@ -25,10 +25,14 @@ class Arguments:
     """
 
     run: tyro.conf.Positional[Path]
-    """Run folder, or a file of Gaussians (.ply, .splat, .spz)."""
+    """Run folder, or a file of Gaussians (.ply, .splat, .spz, .lg4d)."""
     path: str | None = None
-    """orbit, turntable, spiral, captured, interpolate, or a camera path file (.json); by default
-    orbit, and turntable for a file of Gaussians."""
+    """orbit, turntable, spiral, captured, interpolate, camera:NUMBER (that camera of the capture
+    stands still), or a camera path file (.json); by default orbit, and turntable for a file of
+    Gaussians."""
+    time: str | None = None
+    """Of a moving scene, 0 to 1: 0.3 stands still, 0.2:0.8 runs between two times, follow runs from
+    0 to 1; by default that of the path, and follow where it has none."""
     compare: str | None = None
     """Photographs on the left and what the run renders there on the right: test, train or all."""
     out: Path | None = None
@@ -105,6 +109,7 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
 
 def _options(arguments: Arguments) -> PathOptions:
     from lumigraph import export
+    from lumigraph.export.path_time import time_span
 
     return export.PathOptions(
         channels=tuple(word.strip() for word in arguments.channels.split(",") if word.strip()),
@@ -113,11 +118,12 @@ def _options(arguments: Arguments) -> PathOptions:
         overwrite=arguments.overwrite,
         elevation=arguments.elevation,
         up=arguments.up,
+        time_span=None if arguments.time is None else time_span(arguments.time),
     )
 
 
 _OF_A_TURNTABLE = ("elevation", "up")
-_OF_A_PATH = ("path", "frames", *_OF_A_TURNTABLE)
+_OF_A_PATH = ("path", "time", "frames", *_OF_A_TURNTABLE)
 _OF_A_FILE = ("background",)
 
 
@@ -140,7 +146,11 @@ def _check(arguments: Arguments, *, is_run: bool) -> None:
 
 
 def _default_out(arguments: Arguments, name: str, *, is_run: bool) -> Path:
-    stem = Path(name).stem if arguments.compare is None else f"compare-{arguments.compare}"
+    stem = (
+        Path(name).stem.replace(":", "-")
+        if arguments.compare is None
+        else f"compare-{arguments.compare}"
+    )
     if is_run:
         return arguments.run / "renders" / f"{stem}.mp4"
     return arguments.run.with_name(f"{arguments.run.stem}-{stem}.mp4")

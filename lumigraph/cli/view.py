@@ -16,7 +16,8 @@ from .terminal import Terminal, escaped
 
 @dataclass(frozen=True)
 class Arguments:
-    """Look at a run, at Gaussians (.ply, .splat, .spz) or at a mesh (.glb, .obj) in the browser."""
+    """Look at a run, at Gaussians (.ply, .splat, .spz, .lg4d) or at a mesh (.glb, .obj) in the
+    browser."""
 
     target: tyro.conf.Positional[Path]
     """Run folder or file."""

@@ -103,6 +103,38 @@ def test_a_moment_is_that_of_the_frames(loop: bool) -> None:
         torch.testing.assert_close(pose, path.view_at(seconds)[0])
 
 
+@pytest.mark.parametrize("loop", [False, True])
+def test_time_runs_once_and_never_back(loop: bool, tmp_path: Path) -> None:
+    path = path_of(4, loop=loop).following_time(0.2, 0.8)
+    times = path.cameras(8, 6).times
+    assert times is not None
+    torch.testing.assert_close(times, torch.linspace(0.2, 0.8, path.frame_count))
+    assert path.view_at(path.duration / 2)[2] == pytest.approx(0.5)
+    if loop:  # a player goes round
+        assert path.view_at(1.5 * path.duration)[2] == pytest.approx(0.5)
+    path.to_file(tmp_path / "path.json")
+    again = CameraPath.from_file(tmp_path / "path.json")
+    torch.testing.assert_close(again.cameras(8, 6).times, times)
+    assert [frame.time for frame in again.keyframes] == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_time_stands_still_while_the_camera_moves() -> None:
+    path = path_of(4, loop=True)
+    frozen = path.with_time(0.3)
+    torch.testing.assert_close(frozen.cameras(8, 6).times, torch.full((40,), 0.3))
+    assert torch.equal(frozen.cameras(8, 6).positions, path.cameras(8, 6).positions)
+    assert frozen.view_at(1.234)[2] == pytest.approx(0.3)
+    single = CameraPath([Keyframe(0.0, torch.eye(4), 60.0)], duration=0.0).with_time(0.4)
+    assert single.view_at(0.0)[2] == pytest.approx(0.4)
+    assert single.cameras(8, 6).times.tolist() == pytest.approx([0.4])
+
+
+@pytest.mark.parametrize("change", [lambda p: p.with_time(1.5), lambda p: p.following_time(-1, 1)])
+def test_times_out_of_range_are_refused(change) -> None:
+    with pytest.raises(InputError, match=r"time must lie in \[0, 1\]; got"):
+        change(path_of(4))
+
+
 def test_field_of_view_is_across_the_shorter_side() -> None:
     frame = Keyframe(0.0, torch.eye(4), 90.0)
     path = CameraPath([frame], duration=0.0)
@@ -149,8 +181,7 @@ def test_spiral_stays_near_the_mean_view() -> None:
     cameras = CameraPath.spiral(scene, seconds=2.0).cameras(40, 30)
     assert float(cameras.positions[:, :2].abs().max()) < 1.2
     assert float(cameras.forwards[:, 2].min()) > 0.95
-    assert cameras.times is not None
-    assert float(cameras.times.max()) <= 1
+    torch.testing.assert_close(cameras.times, torch.linspace(0, 1, 60))  # the scene has times
 
 
 def test_captured_shows_every_camera() -> None:
@@ -159,6 +190,17 @@ def test_captured_shows_every_camera() -> None:
     torch.testing.assert_close(cameras.camera_to_world, scene.cameras.camera_to_world)
     torch.testing.assert_close(cameras.intrinsics, scene.cameras.intrinsics)
     torch.testing.assert_close(cameras.times, scene.cameras.times)
+
+
+def test_a_standing_camera_sees_time_pass() -> None:
+    scene = facing_scene()
+    cameras = CameraPath.standing(scene, 4, seconds=1.0, fps=8).cameras(400, 300)
+    poses = scene.cameras.camera_to_world[4].expand(9, 4, 4)
+    torch.testing.assert_close(cameras.camera_to_world, poses)
+    torch.testing.assert_close(cameras.times, torch.linspace(0, 1, 9))
+    assert CameraPath.standing(ring_scene(), 0).cameras(4, 3).times is None
+    with pytest.raises(InputError, match="has no camera 9; cameras are 0 to 8"):
+        CameraPath.standing(scene, 9)
 
 
 def test_interpolate_passes_through_spread_cameras() -> None:
@@ -219,6 +261,8 @@ def at_seconds(*seconds: float) -> list[dict]:
         ({"keyframes": entry(camera_to_world=[[1, 0], [0]])}, "keyframe 0: .*4 rows of 4 numbers"),
         ({"keyframes": entry(camera_to_world=[[math.nan] * 4] * 4)}, "keyframe 0: .*NaN"),
         ({"keyframes": entry(time=2)}, r"keyframe 0: time must lie in \[0, 1\]"),
+        ({"time_span": [0, 2]}, r"path.json: time must lie in \[0, 1\]; got 2"),
+        ({"time_span": 0.5}, '"time_span" must be two times'),
         ({"keyframes": at_seconds(0.5, 1)}, "keyframe 0 is at 0.5 s; seconds must start at 0"),
         (
             {"keyframes": at_seconds(0, 2, 1)},

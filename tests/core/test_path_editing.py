@@ -83,6 +83,18 @@ def test_remove_keeps_the_seconds_of_the_others() -> None:
     assert len(editor) == 0 and editor.duration == 0
 
 
+def test_time_runs_over_the_whole_path_until_taken_back() -> None:
+    editor = PathEditor()
+    editor.add(pose(0), time=0.5)
+    editor.add(pose(1), time=1.0)
+    editor.set_time_span((0.0, 1.0))
+    assert (editor.time_span, editor.at(0.25)[2]) == ((0.0, 1.0), 0.25)
+    assert PathEditor.from_path(editor.to_path()).time_span == (0.0, 1.0)
+    with pytest.raises(InputError, match="time must lie in"):
+        editor.set_time_span((0.0, 2.0))
+    assert editor.undo() and editor.at(0.25)[2] == 0.625
+
+
 def test_retime_one_or_all_that_follow() -> None:
     editor = editor_of(4)
     editor.retime(1, 1.5)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from lumigraph.core import Cameras, Frame, GaussianCloud
+from lumigraph.core import Cameras, Frame, GaussianCloud, GaussianCloud4D
 from lumigraph.core.transforms import look_at
+from lumigraph.export import MovingSplats
 
 
 def make_cloud(count: int = 500, degree: int = 3, seed: int = 0) -> GaussianCloud:
@@ -194,3 +195,30 @@ def cameras_around():
         return Cameras.from_intrinsics(poses, side, side, focal, **lens)
 
     return make
+
+
+def make_moving(
+    count: int = 300, still: int = 100, *, degree: int = 1, plateaus: bool = False, seed: int = 0
+) -> MovingSplats:
+    """Gaussians of all durations that move about the point (1, 1, 1), and some that stand still."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=generator)
+
+    spatial = make_cloud(count, degree, seed)
+    cloud = GaussianCloud4D(
+        spatial.means,
+        torch.rand(count, generator=generator) * 1.6 - 0.3,
+        torch.cat([normal(count, 4), 0.4 * normal(count, 4)], dim=1),
+        torch.cat([normal(count, 3) - 3, normal(count, 1) * 0.7 - 1.5], dim=1),
+        spatial.opacity_logits,
+        spatial.harmonics,
+        normal(count) - 3 if plateaus else None,
+    )
+    return MovingSplats(cloud, make_cloud(still, degree, seed + 1), torch.linspace(0, 1, 7))
+
+
+@pytest.fixture
+def random_moving():
+    return make_moving

@@ -78,7 +78,7 @@ class PaintedSource:
         self.model = Model(torch.nn.Identity(), self.painter, torch.device("cpu"))
         self.bounds = cube(torch.zeros(3), 2.0)
         self.up = torch.tensor([0.0, 0.0, 1.0])
-        self.timed = timed
+        self.moments = torch.linspace(0, 1, 5) if timed else None
 
     def session(self):
         return nullcontext(self.model)
@@ -86,7 +86,7 @@ class PaintedSource:
     def refresh(self) -> bool:
         return False
 
-    def cloud(self):
+    def cloud(self, moment=None):
         return None
 
 

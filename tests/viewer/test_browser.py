@@ -183,11 +183,16 @@ def test_the_time_slider(painted_in_time, window):
         green = opened.screen()[..., 1].mean()
         assert green == pytest.approx(255 * opened.session.moment, abs=CLOSE)
         moments = []
-        opened.page.get_by_label("Play", exact=True).click(force=True)
+        opened.press("Play")
         for _ in range(15):
             opened.page.wait_for_timeout(60)
             moments.append(opened.session.moment)
         assert len(set(moments)) > 5, "time goes on by itself"
+        opened.press("Pause")
+        opened.press("last")
+        opened.page.get_by_text("moment 5 of 5").wait_for()
+        opened.settle()
+        assert opened.screen()[..., 1].mean() > 250
 
 
 def test_channels_exposure_and_resolution(painted, window):

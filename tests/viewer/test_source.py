@@ -64,7 +64,12 @@ def test_a_mesh(quad_glb):
     ("name", "content", "kind", "message"),
     [
         ("nothing", None, DataError, "no such run folder or file"),
-        ("notes.txt", b"hello", InputError, "cannot be viewed.*.ply, .splat, .spz, .glb, .obj"),
+        (
+            "notes.txt",
+            b"hello",
+            InputError,
+            "cannot be viewed.*.ply, .splat, .spz, .lg4d, .glb, .obj",
+        ),
         ("cut.glb", b"glTF\x02", DataError, "not a GLB file, or cut short"),
         ("wrong.ply", b"not a ply", DataError, "no PLY, SPZ or .splat file"),
         ("gone.spz", None, DataError, "no such"),

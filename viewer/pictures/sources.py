@@ -22,7 +22,8 @@ from lumigraph.datasets.formats.ply import read_points
 from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
 from lumigraph.export.mesh_scores import mesh_error
 from lumigraph.export.mesh_truth import Kind, ply_kind, read_truth
-from lumigraph.export.splat_files.reading import SPLAT_SUFFIXES, read_splats
+from lumigraph.export.splat_files.moving_file import is_moving_file, read_moving
+from lumigraph.export.splat_files.reading import MOVING_SUFFIX, SPLAT_SUFFIXES, read_splats
 from lumigraph.training import Run
 from lumigraph.viewer.source import cloud_of
 
@@ -38,7 +39,9 @@ from .items import (
 )
 from .view import PictureView
 
-FILE_SUFFIXES = (".ply", ".obj", ".glb", ".splat", ".spz")
+SHOWN_TIME = 0.5
+"""Of what moves."""
+FILE_SUFFIXES = (".ply", ".obj", ".glb", ".splat", ".spz", ".lg4d")
 """Files that can be drawn."""
 _ROOM = 0.25  # How far beyond bounds and cameras points are drawn, as a share of their box.
 
@@ -126,12 +129,14 @@ def picture_of_run(
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     scene, method = opened.scene(), opened.config.method
-    cloud = cloud_of(opened.model("cpu").field)
+    model = opened.model("cpu")
+    cloud = cloud_of(model.field, SHOWN_TIME)
     items = _scene_items(scene)
     if cloud is None:
         facts = [("primitives", f"none: method {method} has no Gaussians to draw")]
     else:
-        facts = [("primitives", f"{len(cloud):,} Gaussians")]
+        when = "" if model.moments is None else f" at time {SHOWN_TIME}"
+        facts = [("primitives", f"{len(cloud):,} Gaussians{when}")]
         most = (subject or SubjectOptions()).most_gaussians
         primitives = GaussiansItem(cloud, most, bounds=scene.bounds)
         items = [primitives, *items]
@@ -150,7 +155,8 @@ def picture_of_file(
     options: PictureOptions | None = None,
     subject: SubjectOptions | None = None,
 ) -> SubjectReport:
-    """A mesh (.ply, .obj, .glb), points (.ply) or Gaussians (.ply, .splat, .spz).
+    """A mesh (.ply, .obj, .glb), points (.ply) or Gaussians (.ply, .splat, .spz, or .lg4d half way
+    through its time).
 
     Args:
         truth: a mesh, or a .ply of points, in the same frame: the mesh is colored by its distance
@@ -190,7 +196,7 @@ def kind_of(path: Path) -> Kind:
         known = ", ".join(FILE_SUFFIXES)
         raise InputError(f"{path}: cannot be drawn; give a file that ends in one of {known}")
     if suffix != ".ply":
-        return "Gaussians" if suffix in SPLAT_SUFFIXES else "mesh"
+        return "Gaussians" if suffix in (*SPLAT_SUFFIXES, MOVING_SUFFIX) else "mesh"
     return ply_kind(path)
 
 
@@ -210,12 +216,17 @@ def _points(path: Path, subject: SubjectOptions) -> _Found:
 
 
 def _gaussians(path: Path, subject: SubjectOptions) -> _Found:
-    read = read_splats(path)
-    item = GaussiansItem(read.cloud, subject.most_gaussians)
+    if is_moving_file(path):
+        moving = read_moving(path)
+        report, cloud = moving.report, moving.splats.at(SHOWN_TIME)
+    else:
+        read = read_splats(path)
+        report, cloud = read.report, read.cloud
+    item = GaussiansItem(cloud, subject.most_gaussians)
     if not len(item.extent()):
         raise DataError(f"{path}: none of its Gaussians is opaque enough to be drawn")
-    facts, numbers = [("Gaussians", read.report.line())], {"gaussians": len(read.cloud)}
-    return _Found("Gaussians", [item], facts, numbers, path.name, read.report.format)
+    facts, numbers = [("Gaussians", report.line())], {"gaussians": len(cloud)}
+    return _Found("Gaussians", [item], facts, numbers, path.name, report.format)
 
 
 _READERS: dict[str, Callable[[Path, SubjectOptions], _Found]] = {

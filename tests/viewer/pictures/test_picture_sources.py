@@ -11,10 +11,10 @@ import trimesh
 from plyfile import PlyData, PlyElement
 
 from lumigraph import viewer
-from lumigraph.core import GaussianCloud, Similarity
+from lumigraph.core import GaussianCloud, GaussianCloud4D, Similarity
 from lumigraph.core.errors import DataError, InputError
 from lumigraph.core.transforms import rotation_exp
-from lumigraph.export import write_splats
+from lumigraph.export import MovingSplats, write_moving, write_splats
 from lumigraph.fields import Gaussians
 from lumigraph.training import Run
 from lumigraph.viewer.pictures.items import CamerasItem, PointsItem
@@ -108,11 +108,23 @@ def test_a_file_with_cameras_is_seen_through_one(files, ring_scene):
         )
 
 
+def test_files_of_what_moves_are_drawn_half_way(tmp_path):
+    still = cloud()
+    moving = GaussianCloud4D.from_static(still, times=0.5, duration=0.05)
+    gone = GaussianCloud4D.from_static(still, times=0.9, duration=0.05)
+    both = GaussianCloud4D.concatenate([moving, gone])
+    splats = MovingSplats(both, GaussianCloud.empty(), torch.linspace(0, 1, 5))
+    write_moving(splats, tmp_path / "a.lg4d")
+    report = viewer.picture_of_file(tmp_path / "a.lg4d", options=SMALL)
+    assert report.numbers["gaussians"] == len(still)
+    assert "60 of them move" in dict(report.facts)["Gaussians"]
+
+
 def fake_run(scene, field, method):
     """A run that lies on no disk."""
     config = SimpleNamespace(method=method)
     run = Run(Path("runs/ring"), config, scene)
-    model = SimpleNamespace(field=field)
+    model = SimpleNamespace(field=field, moments=None)
     object.__setattr__(run, "model", lambda device: model)
     return run
 
