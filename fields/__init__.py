@@ -2,12 +2,16 @@
 
 from .gaussians import Gaussians
 from .grid_field import DenseGridField, GridField, HashGridField
+from .moving_surface import MovingSurface
 from .protocols import (
     GaussianTensors,
     GridNetworks,
+    MovingField,
+    MovingSurfaceField,
     PrimitiveField,
     RayBackground,
     SurfaceField,
+    SurfaceMoment,
     TrainedParameter,
     VolumeField,
     to_grid_space,
@@ -23,10 +27,14 @@ __all__ = [
     "GridField",
     "GridNetworks",
     "HashGridField",
+    "MovingField",
+    "MovingSurface",
+    "MovingSurfaceField",
     "NeuralSurface",
     "PrimitiveField",
     "RayBackground",
     "SurfaceField",
+    "SurfaceMoment",
     "Surroundings",
     "TinyCudaField",
     "TrainedParameter",
