@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from lumigraph.core.errors import DataError
-from lumigraph.core.scene import Scene
 from lumigraph.datasets.formats.image_folders import choose_image_folder, listed_images
 from lumigraph.datasets.formats.ply import read_points
 from lumigraph.datasets.images import image_header
 from lumigraph.datasets.options import LoadOptions
 from lumigraph.datasets.poses import Matrix, checked_pose
 from lumigraph.datasets.scene_bounds import choose_placement
-from lumigraph.datasets.views import SceneParts, View, build_scene, stack_poses
+from lumigraph.datasets.views import SceneParts, View, stack_poses
 
 FILE_NAME = "poses_bounds.npy"
 POINT_FILES = ("points3d.ply", "points3D.ply", "sparse_pc.ply")
@@ -30,7 +29,7 @@ def recognises(path: Path) -> bool:
     return (path / FILE_NAME).is_file() or (path.is_file() and path.name == FILE_NAME)
 
 
-def read(path: Path, options: LoadOptions) -> Scene:
+def read(path: Path, options: LoadOptions) -> SceneParts:
     """Load a folder with poses_bounds.npy."""
     folder = path.parent if path.is_file() else path
     file = folder / FILE_NAME
@@ -51,14 +50,13 @@ def read(path: Path, options: LoadOptions) -> Scene:
         points=None if points is None else points[0],
         depth_range=(float(depths[:, 0].min()), float(depths[:, 1].max())),
     )
-    parts = SceneParts(
+    return SceneParts(
         name=folder.resolve().name,
         source=folder,
         views=views,
         placement=placement,
         points=points,
     )
-    return build_scene(parts, options)
 
 
 def _pairs(rows: Matrix, images: list[Path]) -> list[tuple[int, tuple[Matrix, Path]]]:
