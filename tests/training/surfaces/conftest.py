@@ -201,3 +201,26 @@ def quick() -> NeusConfig:
         log_every=5,
         device="cpu",
     )
+
+
+@dataclass(frozen=True)
+class Moving:
+    """A shape that moves as a whole."""
+
+    scene: Scene
+    motions: list[Similarity]
+    """From the shape's own frame to the scene's, at each moment."""
+
+
+@pytest.fixture(scope="session")
+def moving() -> Moving:
+    """Three moments of a ring that slides by an eighth of the bounds and turns by 14 degrees."""
+    moves = motions(3, 0.25, 0.25)
+    return Moving(moving_scene(moves), moves)
+
+
+@pytest.fixture
+def sequence(quick: NeusConfig) -> NeusConfig:
+    """Settings for 20 steps: 8 of the first moment and 6 of each other one, 2 of them moving."""
+    changes = {"first_steps": 8, "later_steps": 6, "motion_steps": 2, "warmup_steps": 2}
+    return replace(quick, steps=None, log_every=1, **changes)
