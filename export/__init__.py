@@ -80,11 +80,8 @@ _MODULE_OF = {
     "read_splats": "splat_files",
     "read_truth": "mesh_truth",
     "render_cameras": "render_path",
-<<<<<<< HEAD
     "seen_mesh_error": "mesh_evaluation",
-=======
     "splat_sequence": "sequence_export",
->>>>>>> timeview
     "splats": "splat_export",
     "true_surface": "mesh_evaluation",
     "video": "render_path",
@@ -127,11 +124,8 @@ __all__ = [
     "read_splats",
     "read_truth",
     "render_cameras",
-<<<<<<< HEAD
     "seen_mesh_error",
-=======
     "splat_sequence",
->>>>>>> timeview
     "splats",
     "true_surface",
     "video",
