@@ -238,7 +238,7 @@ class _Job:
             allowed=options.trim_allowed,
             on_view=lambda done, total: self.tell("trimming", done, total),
         )
-        kept = ~outside[surface.triangles].any(axis=1)
+        kept = np.asarray(~outside[surface.triangles].any(axis=1))
         return surface.rows(kept), int((~kept).sum())
 
     def _of_distance(self) -> Surface:

@@ -2,11 +2,12 @@
 object, and in observed space.
 
 A point of a surface is seen where it lies in the picture of a camera and the ray to it meets
-nothing of its own surface before. Both surfaces are asked so: what nobody sees, such as undersides,
-counts on neither side. The truth counts inside the visual hull of the outlines alone, since it may
-hold what was not to be learnt (the ground, say); the mesh counts outside of it as well, so that
-floating parts do. For a truth of points being in the picture is all that can be asked.
-Letters: N points.
+nothing of its own surface before. Both surfaces are asked so: what nobody sees, such as
+undersides, counts on neither side. A truth of points hides nothing: for it, being in the picture
+is all that can be asked. With alpha the truth counts inside the visual hull of the outlines
+alone, since it may hold what was not to be learnt (the ground, say); the mesh counts outside of
+it as well, so that floating parts do. Masks without alpha say in which pixels looks count, of
+both surfaces; points must lie inside their visual hull. Letters: N points.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .mesh_rays import RayCaster
 from .mesh_reading import Points, TriangleMesh
 from .mesh_scores import Region, Regions
 from .mesh_targets import TruePoints
-from .visual_hull import has_outlines, outside_hull, pixel_places
+from .visual_hull import outside_hull, pixel_places
 
 TOLERANCE = 2e-4
 """Of the distance to the camera: what is met so little before a point is the point."""
@@ -82,7 +83,7 @@ def camera_regions(
         of_mesh.append(_Seen(scene, mesh, options.seen_by, on_view))
         of_truth.append(_Seen(scene, truth, options.seen_by, on_view))
         words.append(f"seen by {options.seen_by} or more of {count} training cameras")
-        if has_outlines(scene):
+        if scene.has_alpha or (scene.masks is not None and isinstance(truth, TruePoints)):
             of_truth.append(_InHull(scene, options.margin))
             words.append(f"truth inside the outlines widened by {options.margin} pixels")
     if options.observation is not None:
@@ -200,7 +201,7 @@ class ObservedSpace:
     def __call__(self, points: Points) -> NDArray[np.bool_]:
         """(N,) which of points (N, 3) lie in an observed voxel."""
         places = np.rint((points - self.corner) / self.voxel)
-        inside = ((places >= 0) & (places < self.observed.shape)).all(axis=1)
+        inside = np.asarray(((places >= 0) & (places < self.observed.shape)).all(axis=1))
         x, y, z = np.where(inside[:, None], places, 0).astype(np.int64).T
         return inside & self.observed[x, y, z]
 

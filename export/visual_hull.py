@@ -18,18 +18,13 @@ from lumigraph.core import Cameras, Scene
 from lumigraph.core.errors import DataError
 
 
-def has_outlines(scene: Scene) -> bool:
-    """Whether alpha or masks say where the object is."""
-    return scene.masks is not None or (scene.has_alpha and scene.images is not None)
-
-
 def check_outlines(scene: Scene) -> None:
     """Refuse a scene without outlines.
 
     Raises:
         DataError: it has neither alpha nor masks.
     """
-    if not has_outlines(scene):
+    if scene.masks is None and not (scene.has_alpha and scene.images is not None):
         raise DataError(
             f"{scene.source}: has no alpha and no masks to trim a mesh to; give images with alpha "
             "or a folder of masks, or leave out --trim-hull"

@@ -1,9 +1,10 @@
 """A scan of the DTU set in the folder format of NeuS, as a surface: pictures, normals, a mesh.
 
 `cameras_sphere.npz` says where the unit sphere lies that holds the object; masks give its outline.
-Scores are over white, outside of the outline too. The mesh is in millimetres, as the scan.
+Scores are over white, and inside the outline alone. The mesh is in millimetres, as the scan; where
+a true surface or points of it are at hand, it is held against them.
 
-    python examples/scenes/dtu.py FOLDER [--seconds 480] [--preset tiny] [--out runs/dtu]
+    python examples/scenes/dtu.py FOLDER [--seconds 480] [--preset tiny] [--truth FILE]
 
 Without FOLDER: dtu_scan24 below LUMIGRAPH_TEST_DATA, or below data/.
 """
@@ -28,6 +29,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=480.0, help="training time")
     parser.add_argument("--preset", default="tiny", help="tiny on a CPU, full on a GPU")
     parser.add_argument("--out", type=Path, default=Path("runs/dtu"), help="run folder")
+    parser.add_argument(
+        "--truth", type=Path, help="true surface; default: points_sfm.ply of FOLDER"
+    )
     parser.add_argument("--quick", action="store_true", help="three steps: only to see it work")
     arguments = parser.parse_args()
 
@@ -38,6 +42,8 @@ def main() -> None:
 
     scores = lg.training.evaluate(run)
     print(f"{scores['views']} test views: PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}")
+    if scores["psnr_masked"] is not None:
+        print(f"inside the outline: PSNR {scores['psnr_masked']:.2f} dB")
 
     video = lg.export.video(
         run,
@@ -48,8 +54,13 @@ def main() -> None:
         options=lg.export.PathOptions(channels=("rgb", "normal"), fps=24),
     )
     print(f"{video.paths[0]}: {video.frames} frames in {video.seconds:.1f} s")
+    truth = arguments.truth or arguments.data / "points_sfm.ply"
     if not arguments.quick:
         print(lg.export.mesh(run, out=run.path / "mesh.ply").line())
+    if not arguments.quick and (arguments.truth is not None or truth.is_file()):
+        judged = lg.export.evaluate_mesh(run, truth, mesh_file=run.path / "mesh.ply")
+        for name, value in judged.lines():
+            print(f"{name}: {value}")
 
 
 def show(event: lg.training.Event) -> None:
