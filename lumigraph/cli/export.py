@@ -28,7 +28,8 @@ class Arguments:
     run: tyro.conf.Positional[Path]
     """Run folder; for splats, points and page also a file of Gaussians, for cameras also data."""
     out: Path
-    """File to write; for cameras a .json file or a folder."""
+    """File to write; for cameras a .json file or a folder, for the meshes of all moments of a run
+    that moves a folder."""
     frame: Literal["capture", "scene"] = "capture"
     """capture: the frame and unit of the data; scene: that of training."""
     degree: int | None = None
@@ -79,6 +80,10 @@ class Arguments:
     """mesh: simplify to about so many triangles."""
     memory_budget_gib: float | None = None
     """mesh: memory that the voxels may take; by default four fifths of what is free."""
+    time: float | None = None
+    """mesh: of a run that moves, the moment nearest to this time, 0 to 1."""
+    format: Literal["ply", "obj", "glb"] = "ply"
+    """mesh: of the files in a folder, one for each moment."""
     device: Literal["auto", "cpu", "cuda"] | None = None
     """mesh, points, page: where to render; by default as in training."""
     title: str | None = None
@@ -169,15 +174,25 @@ def _mesh(arguments: Arguments, terminal: Terminal) -> Report:
         source=arguments.from_, **{name: getattr(arguments, name) for name in shared}
     )
     opened = training.Run.open(arguments.run)
+    out = arguments.out
+    folder = out.is_dir() or not out.suffix
+    if folder and arguments.time is not None:
+        raise UsageError(f"--time is for one mesh; --out {out} is a folder for all moments")
+    if not folder and arguments.format != "ply":
+        raise UsageError(f"--format is for a folder of meshes; --out {out} says its own")
+    shared_options: dict[str, Any] = {
+        "out": out, "frame": arguments.frame, "device": arguments.device, "options": options
+    }  # fmt: skip
+    report: Any
     with terminal.stages("mesh") as progress:
-        report = export.mesh(
-            opened,
-            out=arguments.out,
-            frame=arguments.frame,
-            device=arguments.device,
-            options=options,
-            on_progress=progress,
-        )
+        if folder:
+            report = export.mesh_sequence(
+                opened, suffix=f".{arguments.format}", on_progress=progress, **shared_options
+            )
+        else:
+            report = export.mesh(
+                opened, time=arguments.time, on_progress=progress, **shared_options
+            )
     opened.add_timing("mesh", report.seconds)
     return report
 
@@ -235,7 +250,7 @@ SUBJECTS = {
         (
             "frame", "voxel", "resolution", "truncation", "from_", "level", "depth", "views",
             "orbit", "reach", "texture", "texture_colors", "components", "least_triangles",
-            "triangles", "memory_budget_gib", "device",
+            "triangles", "memory_budget_gib", "time", "format", "device",
         ),
     ),
     "cameras": Subject(_cameras, ("frame", "copy_images")),
