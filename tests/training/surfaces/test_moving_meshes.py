@@ -124,7 +124,9 @@ def test_a_folder_of_frames_becomes_meshes_by_commands(frames_folder, tmp_path, 
     assert [row["views"] for row in scores["per_moment"]] == [2, 2]
     capsys.readouterr()
     few = ("--resolution", 32, "--least-triangles", 1, "--json")
-    assert command("export", "mesh", out, "--out", tmp_path / "m", "--format", "obj", *few) == 0
+    assert (
+        command("export", "mesh", out, "--out", tmp_path / "m", "--mesh-format", "obj", *few) == 0
+    )
     printed = json.loads(capsys.readouterr().out)
     assert [each["time"] for each in printed["meshes"]] == [0.0, 1.0]
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
@@ -135,7 +137,7 @@ def test_a_folder_of_frames_becomes_meshes_by_commands(frames_folder, tmp_path, 
     assert one.is_file()
     refused = {
         ("--out", tmp_path / "n", "--time", 1): "--time is for one mesh",
-        ("--out", tmp_path / "n.ply", "--format", "glb"): "--format is for a folder",
+        ("--out", tmp_path / "n.ply", "--mesh-format", "glb"): "--mesh-format is for a folder",
         ("--out", tmp_path / "n.ply"): "give --time T for one of them",
     }
     for words, message in refused.items():
