@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lumigraph.export.mesh_scores import MeshScores, Regions, mesh_error
     from lumigraph.export.mesh_targets import TruePoints
     from lumigraph.export.mesh_truth import read_truth
+    from lumigraph.export.moving_meshes import MeshSequenceReport, mesh_sequence
     from lumigraph.export.point_export import PointsOptions, points
     from lumigraph.export.render_path import (
         PathOptions,
@@ -51,6 +52,7 @@ _MODULE_OF = {
     "MeshOptions": "mesh_options",
     "MeshScoreOptions": "mesh_evaluation",
     "MeshScores": "mesh_scores",
+    "MeshSequenceReport": "moving_meshes",
     "MovingSplats": "splat_files",
     "PageOptions": "web_page",
     "PathOptions": "render_path",
@@ -71,6 +73,7 @@ _MODULE_OF = {
     "evaluate_mesh": "mesh_evaluation",
     "mesh": "mesh_export",
     "mesh_error": "mesh_scores",
+    "mesh_sequence": "moving_meshes",
     "open_source": "render_source",
     "open_video": "video_writer",
     "page": "web_page",
@@ -95,6 +98,7 @@ __all__ = [
     "MeshOptions",
     "MeshScoreOptions",
     "MeshScores",
+    "MeshSequenceReport",
     "MovingSplats",
     "PageOptions",
     "PathOptions",
@@ -115,6 +119,7 @@ __all__ = [
     "evaluate_mesh",
     "mesh",
     "mesh_error",
+    "mesh_sequence",
     "open_source",
     "open_video",
     "page",

@@ -157,13 +157,14 @@ class NeusConfig(RunConfig):
     motion_rate: float = 1e-2
     """Adam's step size for that motion (radians; grid units); a tenth of it while the surface is
     fitted."""
-    later_rate: float = 0.5
+    later_rate: float = 1.0
     """Factor on the learning rates of later moments."""
     later_levels: float = 0.3
     """Part of the fitting of a later moment after which all levels are on; 0: from its start."""
-    later_margin: float = 3.0
+    later_margin: float = 1.0
     """Cells by which the occupancy grid is wider than the surface when the fitting of a later
-    moment begins; 1 from the middle of it on."""
+    moment begins, 1 from the middle of it on; more lets the surface jump further and leaves fewer
+    rays in a step."""
     keyframe_every: int | None = None
     """Every n-th moment is a key moment that starts anew; None: only the first."""
     keyframe_restart: Literal["network", "scratch"] = "network"
