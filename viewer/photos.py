@@ -15,6 +15,8 @@ from .display import Photo
 
 AT_CAMERA = 1e-3
 """A viewer this close to a camera, as a part of the scene's side, stands at it."""
+SAME_TURN = 1e-3
+"""Entries of two rotations that differ by less are those of one camera."""
 SAME_TIME = 1e-4
 """Times this close to each other are those of one photograph."""
 
@@ -25,10 +27,25 @@ def stands_at(scene: Scene, index: int, cameras: Cameras) -> bool:
     return float(gap.norm()) <= AT_CAMERA * scene.side
 
 
-def taken_at(scene: Scene, index: int, moment: float) -> bool:
-    """Whether camera `index` took its photograph at a time; so it did where times are unknown."""
-    times = scene.cameras.times
-    return times is None or abs(float(times[index]) - moment) <= SAME_TIME
+def taken_at(scene: Scene, index: int, moment: float) -> int | None:
+    """The photograph of a time from where camera `index` stands: its own, or another one from the
+    same place, as of a rig that films. None where there is none of that time.
+
+    Where times are unknown, that of the camera itself.
+    """
+    cameras = scene.cameras
+    if cameras.times is None:
+        return index
+    then = (cameras.times.cpu() - moment).abs() <= SAME_TIME
+    if bool(then[index]):
+        return index
+    poses = cameras.camera_to_world.cpu()
+    away = (poses - poses[index]).abs()
+    near = (away[:, :3, 3].amax(dim=1) <= AT_CAMERA * scene.side) & (
+        away[:, :3, :3].amax(dim=(1, 2)) <= SAME_TURN
+    )
+    found = (then & near).nonzero()[:, 0]
+    return int(found[0]) if len(found) else None
 
 
 def photo_in_view(scene: Scene, index: int, cameras: Cameras) -> Photo | None:

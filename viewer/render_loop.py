@@ -274,10 +274,10 @@ class RenderLoop:
         wanted = wish.look.channel == "error" or wish.look.photo_share > 0
         if wish.camera is None or self.source.scene is None or not wanted:
             return None
-        moves = self.source.moments is not None
-        if moves and not taken_at(self.source.scene, wish.camera, wish.moment):
-            return None  # another time is no error of the model
-        return photo_in_view(self.source.scene, wish.camera, cameras)
+        index: int | None = wish.camera
+        if self.source.moments is not None:  # another time is no error of the model
+            index = taken_at(self.source.scene, wish.camera, wish.moment)
+        return None if index is None else photo_in_view(self.source.scene, index, cameras)
 
     def _shown_model(self, model: Model, wish: Wish, version: int) -> Model:
         """The model, cut to the box of the wish; the last cut is kept for a model at rest."""

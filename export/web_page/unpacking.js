@@ -46,13 +46,14 @@ function unpacked(planes, layout) {
 // Fills the words of those that move, the first ones: own time and rate of fading behind the color,
 // then velocity and plateau. Others keep 0 in all of them, which is to stand still and not to fade.
 function movement(planes, layout, opacity, floats, words) {
-  const count = layout.moving, plane = (at) => planes.subarray(at * count, (at + 1) * count);
+  const count = layout.moving;
+  const plane = Array.from({ length: 16 }, (_, at) => planes.subarray(at * count, (at + 1) * count));
   const upper = new Uint32Array(1), value = new Float32Array(upper.buffer);
   const float = (at, i) => {
-    upper[0] = (plane(at)[i] << 8) | (plane(at + 1)[i] << 16) | (plane(at + 2)[i] << 24);
+    upper[0] = (plane[at][i] << 8) | (plane[at + 1][i] << 16) | (plane[at + 2][i] << 24);
     return value[0];
   };
-  const fine = (at, i, low, step) => Math.exp(low + step * (plane(at)[i] | (plane(at + 1)[i] << 8)));
+  const fine = (at, i, low, step) => Math.exp(low + step * (plane[at][i] | (plane[at + 1][i] << 8)));
   const velocities = new Float32Array(3 * count), times = new Float32Array(count), lives = new Float32Array(count);
   for (let i = 0; i < count; ++i) {
     times[i] = float(0, i);

@@ -139,13 +139,22 @@ def test_a_captured_camera_brings_its_time_and_its_photograph(opened, scene, unt
         opened.jump(scene.cameras[index], distance=4.0)
         assert opened.moment == time
     opened.client_of_test.look(size=(128, 96))  # a browser would answer with its new camera
-    assert taken_at(scene, 2, 0.75) and not taken_at(scene, 2, 0.7)
+    assert taken_at(scene, 2, 0.75) == 2 and taken_at(scene, 2, 0.7) is None
     cameras = scene.cameras[2]
     loop, view = opened.loop, opened.view.newest()[0]
     wish = replace(view, camera=2, moment=0.75, look=replace(view.look, photo_share=1.0))
     photo = loop._photo(wish, cameras)
     assert photo is not None and float(photo.color[..., 0].mean()) == pytest.approx(0.75, abs=0.01)
-    assert loop._photo(replace(wish, moment=0.5), cameras) is None, "that is another time"
+    assert loop._photo(replace(wish, moment=0.5), cameras) is None, "there is none of that time"
+    photo = loop._photo(replace(wish, moment=0.25), cameras)
+    assert float(photo.color[..., 0].mean()) == pytest.approx(0.25, abs=0.01), "the rig films on"
+
+
+def test_another_camera_is_not_that_of_the_rig(scene):
+    aside = scene.cameras.camera_to_world.clone()
+    aside[1, 0, 3] += 0.5
+    moved = replace(scene, cameras=scene.cameras.with_poses(aside))
+    assert taken_at(moved, 2, 0.25) is None and taken_at(moved, 2, 1.0) == 3
 
 
 def test_a_still_model_keeps_its_photographs_at_all_times(painted, scene):
