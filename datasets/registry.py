@@ -14,7 +14,7 @@ from lumigraph.core.scene import Scene
 from lumigraph.datasets.options import DEFAULT_IMAGE_BUDGET_BYTES, LoadOptions
 from lumigraph.datasets.poses import camera_numbers
 from lumigraph.datasets.splits import choose_splits
-from lumigraph.datasets.views import SceneParts, build_scene
+from lumigraph.datasets.views import SceneParts, build_scene, chosen_moments
 
 BUILTIN_PREFIX = "builtin:"
 
@@ -22,6 +22,7 @@ FORMATS = {
     "blender": "transforms_train.json (NeRF synthetic, D-NeRF)",
     "transforms": "transforms.json (instant-ngp, nerfstudio)",
     "colmap": "sparse/0 (COLMAP, binary or text)",
+    "recordings": "poses_bounds.npy or cameras.json beside cam00.mp4, cam01.mp4, ... (N3V)",
     "llff": "poses_bounds.npy (LLFF)",
     "neus": "cameras_sphere.npz (NeuS, IDR)",
     "blendedmvs": "cams/00000000_cam.txt (BlendedMVS, MVSNet)",
@@ -38,6 +39,7 @@ def load(
     image_scale: float = 1.0,
     image_budget_bytes: int = DEFAULT_IMAGE_BUDGET_BYTES,
     image_folder: str | None = None,
+    frames: str | None = None,
 ) -> Scene:
     """Read a scene of any known format.
 
@@ -50,11 +52,12 @@ def load(
         image_scale: Factor on the sides of all images, in (0, 1].
         image_budget_bytes: Decoded images kept in memory at most, in bytes.
         image_folder: Name of the image folder (COLMAP, LLFF, NeuS) where there are several.
+        frames: Moments of a moving scene to take, START:STOP:STEP; None takes all.
 
     Raises:
         DataError: nothing there, no known format, or a broken file; one line that names it.
     """
-    options = LoadOptions(split_every, image_scale, image_budget_bytes, image_folder)
+    options = LoadOptions(split_every, image_scale, image_budget_bytes, image_folder, frames)
     if str(path).startswith(BUILTIN_PREFIX):
         return _load_builtin(str(path), options)
     path = Path(path).expanduser()
@@ -107,6 +110,8 @@ def _load_builtin(name: str, options: LoadOptions) -> Scene:
     from lumigraph.datasets import builtin
 
     scene = builtin.load(name, options.image_scale)
+    if options.frames is not None:
+        scene = chosen_moments(scene, options)
     if options.split_every is None:
         return scene
     cameras = camera_numbers(scene.cameras.camera_to_world.numpy())

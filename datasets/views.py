@@ -27,7 +27,7 @@ from lumigraph.datasets.images import (
 from lumigraph.datasets.options import LoadOptions
 from lumigraph.datasets.poses import Matrix, camera_numbers, move_points
 from lumigraph.datasets.scene_bounds import Placement
-from lumigraph.datasets.splits import choose_splits
+from lumigraph.datasets.splits import choose_splits, require_training_images
 
 ASPECT_TOLERANCE = 0.02
 """Images may be smaller than their calibration says, if both sides shrink alike up to this."""
@@ -58,6 +58,8 @@ class View:
     """White where pixels count, or a depth map, which counts where it knows something."""
     depth: Path | None = None
     """PFM file of depths along the optical axis, in units of the files."""
+    header: tuple[int, int, bool] | None = None
+    """Width, height and whether there is alpha, where known; else read from the image."""
     split: str | None = None
 
 
@@ -75,6 +77,8 @@ class SceneParts:
     source_to_files: Similarity | None = None
     """Similarity from the capture's own frame to that of the files, when they moved it."""
     notes: list[str] = field(default_factory=list)
+    decoded: bool = False
+    """Whether the reader made the images, as `image_scale` and `frames` ask for."""
 
 
 def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
@@ -82,9 +86,10 @@ def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
     if not parts.views:
         raise DataError(f"{parts.source}: it lists no images; a scene needs at least one")
     notes = [*parts.notes, *parts.placement.notes]
-    headers = [image_header(view.image) for view in parts.views]
+    headers = [view.header or image_header(view.image) for view in parts.views]
+    scale = 1.0 if parts.decoded else options.image_scale
     views = [
-        fit_to_image(view, header[:2], options.image_scale)
+        fit_to_image(view, header[:2], scale)
         for view, header in zip(parts.views, headers, strict=True)
     ]
     splits = choose_splits(
@@ -97,14 +102,15 @@ def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
     images = ImageFiles(
         [view.image for view in views],
         sizes=[header[:2] for header in headers],
-        scale=options.image_scale,
+        names=[view.name for view in views] if parts.decoded else None,
+        scale=scale,
         channels=4 if has_alpha else 3,
         budget_bytes=options.image_budget_bytes,
     )
     normalization = parts.placement.normalization
     if parts.source_to_files is not None:
         normalization = normalization.compose(parts.source_to_files)
-    return Scene(
+    scene = Scene(
         name=parts.name,
         source=parts.source,
         cameras=_cameras(views, parts),
@@ -121,6 +127,23 @@ def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
         near=parts.placement.near,
         notes=notes,
     )
+    return scene if parts.decoded or options.frames is None else chosen_moments(scene, options)
+
+
+def chosen_moments(scene: Scene, options: LoadOptions) -> Scene:
+    """The scene with the moments that `options.frames` asks for, their times from 0 to 1."""
+    moments, times = scene.moments, scene.cameras.times
+    if moments is None or times is None:
+        raise DataError(f"{scene.source}: has no times, so that frames cannot choose among them")
+    chosen = moments[list(options.chosen(len(moments), scene.source))]
+    part = scene.select(torch.isin(times, chosen).nonzero()[:, 0])
+    assert part.cameras.times is not None
+    length = max(float(chosen[-1] - chosen[0]), 1e-9)
+    moved = (part.cameras.times - chosen[0]) / length
+    require_training_images(
+        part.splits, source=scene.source, way_out="choose other frames, or another split_every"
+    )
+    return replace(part, cameras=replace(part.cameras, times=moved.clamp(0, 1)))
 
 
 def fit_to_image(view: View, found: tuple[int, int], scale: float = 1.0) -> View:

@@ -43,7 +43,11 @@ def toy(name: str) -> Part:
 def scaled(part: Part, factor: float) -> Part:
     """A part made smaller or larger about its own origin."""
     size = np.float32(factor)
-    low, high = (tuple(factor * side for side in corner) for corner in part.box)
+    (x, y, z), (last_x, last_y, last_z) = part.box
+    low, high = (
+        (factor * x, factor * y, factor * z),
+        (factor * last_x, factor * last_y, factor * last_z),
+    )
     return replace(
         part,
         distance=lambda points: part.distance(points / size) * size,
@@ -70,7 +74,7 @@ def placed(part: Part, rotation: Array, offset: Sequence[float]) -> Part:
 def moved(part: Part, rotation: Array, offset: Sequence[float]) -> Part:
     """A part moved from where it is: turned about the world's origin, then shifted."""
     place = rotated(rotation, np.asarray(part.offset, np.float32)[:, None])[:, 0]
-    return placed(part, rotation @ part.rotation, place + np.asarray(offset, np.float32))
+    return placed(part, rotation @ part.rotation, (place + np.asarray(offset, np.float32)).tolist())
 
 
 @dataclass(frozen=True)
