@@ -62,8 +62,7 @@ class NeusSequence(NeusMethod):
         self._scene, self._times = scene, scene.moments.tolist()
         _check_settings(scene, config)
         self._plan = SequencePlan.of(config, len(self._times))
-        for k, time in enumerate(self._times):
-            _check_moment(scene, k, time)
+        _check_moments(scene, self._times)
         super().__init__(scene.at_moment(0), config, device)
         self.renderer = MovedSurfaceRenderer(
             self.renderer.occupancy,
@@ -329,18 +328,24 @@ def _check_settings(scene: Scene, config: NeusConfig) -> None:
             )
 
 
-def _check_moment(scene: Scene, index: int, time: float) -> None:
-    """Refuse a moment that too few cameras saw.
+def _check_moments(scene: Scene, times: list[float]) -> None:
+    """Refuse a moment that too few cameras saw, or whose cameras see no common place.
 
     Raises:
         DataError: says which, and how many did.
     """
-    part = scene.at_moment(index)
-    train = part.splits.get("train", torch.zeros(0))
-    if len(train) < 2:
-        views = f"{len(train)} training view" + ("s" if len(train) != 1 else "")
-        raise DataError(
-            f"{scene.source}: moment {index} (time {time:.4g}) has {views}; a moving surface needs "
-            "several at each moment: add what is missing, or --set sequence=false for one surface"
-        )
-    check_views(part, train)
+    known = torch.zeros(0)
+    for index, time in enumerate(times):
+        part = scene.at_moment(index)
+        train = part.splits.get("train", torch.zeros(0))
+        if len(train) < 2:
+            views = f"{len(train)} training view" + ("s" if len(train) != 1 else "")
+            raise DataError(
+                f"{scene.source}: moment {index} (time {time:.4g}) has {views}; a moving surface "
+                "needs several at each moment: add what is missing, or --set sequence=false for "
+                "one surface"
+            )
+        poses = part.cameras.camera_to_world[train]
+        if not torch.equal(poses, known):  # cameras that stand still are looked at once
+            check_views(part, train)
+        known = poses

@@ -228,3 +228,16 @@ def test_the_motion_is_found_by_emulated_cuda_as_on_the_cpu(moving, sequence):
         assert trained.index == 1 and trained.motion.steps == 2
         found[backend] = trained.motion.values.detach().clone()
     assert float((found["cpu"] - found["emu"]).abs().max()) < 2e-3
+
+
+@pytest.mark.gpu
+def test_moving_surfaces_are_learnt_on_a_gpu(fast, sequence, tmp_path):
+    steps = {"first_steps": 300, "later_steps": 90, "motion_steps": 60, "log_every": 20}
+    config = change(sequence, device="cuda", **steps)
+    run = train(fast.scene, config, out=tmp_path / "run")
+    found = [row["psnr"] for row in evaluate(run)["per_moment"]]
+    assert found[0] > 21 and found[1] > found[0] - 2
+    camera = fast.scene.cameras[-1]
+    seen = [run.model(device).render(camera, channels=("color", "normal")) for device in
+            ("cuda", "cpu")]  # fmt: skip
+    assert float((seen[0].color - seen[1].color).abs().mean()) < 0.02
