@@ -4,18 +4,14 @@
 sphere (radius 4) that look at the origin: 100 for training, spread evenly over the upper half with
 a little seeded disorder, and 20 for testing on a path between them. Pictures are 200x200 with
 straight alpha. Depths and normals are exact: they are traced when asked for, for any pinhole view.
+
+The scenes that move stand in `moving/`; depths, normals and distances of all scenes are asked here.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import os
-import tempfile
-import zipfile
-import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,16 +19,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lumigraph.core.cameras import CameraModel, Cameras
-from lumigraph.core.errors import DataError
+from lumigraph.core.errors import DataError, InputError
 from lumigraph.core.scene import MemoryImages, Scene, cube
 from lumigraph.core.transforms import look_at
 from lumigraph.datasets import object_model, object_pictures
-from lumigraph.datasets.sphere_tracing import PinholeView
+from lumigraph.datasets.moving.models import MODELS
+from lumigraph.datasets.picture_cache import (
+    cache_folder,
+    content_key,
+    read_pictures,
+    write_pictures,
+)
+from lumigraph.datasets.sphere_tracing import Part, PinholeView
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "builtin:"
-NAMES = ("object",)
+NAMES = ("object", *MODELS)
 """Built-in scenes, without the prefix."""
 
 SIDE = 200
@@ -51,22 +54,29 @@ SOURCES = ("builtin", "distances", "object_model", "object_pictures", "sphere_tr
 """Modules that decide what the pictures look like; their content names the cache file."""
 
 
-def load(name: str) -> Scene:
+def load(name: str, image_scale: float = 1.0) -> Scene:
     """A built-in scene; made in seconds on first use, then read from the cache.
 
     Args:
         name: "builtin:object", or "object" for short.
+        image_scale: factor on the side of the pictures, for scenes that move.
 
     Returns:
         The scene with splits "train" and "test", RGBA images, white background and exact depths.
 
     Raises:
-        DataError: there is no such scene.
+        DataError: there is no such scene, or not in that size.
     """
     short = name.removeprefix(PREFIX)
     if short not in NAMES:
         known = ", ".join(PREFIX + each for each in NAMES)
         raise DataError(f"{PREFIX}{short}: no such built-in scene; available: {known}")
+    if short in MODELS:
+        from lumigraph.datasets.moving import scenes  # builds on this module
+
+        return scenes.load(short, image_scale)
+    if image_scale != 1.0:
+        raise DataError(f"{name}: this scene comes in one size; leave image_scale at 1")
     cameras = _cameras()
     pictures = [torch.from_numpy(picture) for picture in _cached_pictures(short, cameras)]
     names = [f"train_{index:03d}" for index in range(TRAIN_VIEWS)]
@@ -88,26 +98,63 @@ def load(name: str) -> Scene:
 
 
 class ExactDepths:
-    """Depth pictures of the object scene, traced when asked for (a `MapSource`)."""
+    """Depth pictures of a built-in scene, traced when asked for (a `MapSource`)."""
 
-    def __init__(self, cameras: Cameras) -> None:
-        """Depths as `cameras` (pinhole, principal point in the middle) see them."""
+    def __init__(self, cameras: Cameras, name: str = "object") -> None:
+        """Depths of the scene `name`, as `cameras` (pinhole, centred) see it at their times."""
         self._cameras = cameras
+        self._name = name
 
     def __len__(self) -> int:
         return len(self._cameras)
 
     def load(self, index: int) -> Tensor:
         """(H, W) float32 depth along the optical axis through pixel centres, 0 for nothing."""
-        view = _view(self._cameras, index)
-        return torch.from_numpy(object_pictures.trace_geometry(object_model.model(), view).depth)
+        return torch.from_numpy(_geometry(self._name, self._cameras, index).depth)
+
+
+def parts(source: str, time: float | None = None) -> tuple[Part, ...]:
+    """What a built-in scene is made of.
+
+    Args:
+        source: "builtin:moving", or "moving" for short.
+        time: in [0, 1], any and not only the moments; needed where the scene moves.
+
+    Raises:
+        DataError: there is no such scene. InputError: no time, or one out of range.
+    """
+    name = str(source).removeprefix(PREFIX)
+    if name not in NAMES:
+        raise DataError(f"{source}: not a built-in scene, so that its exact shape is not known")
+    if name not in MODELS:
+        return object_model.model()
+    if time is None or not 0 <= time <= 1:
+        raise InputError(f"{source} moves: time must be within 0 and 1; got {time}")
+    return MODELS[name].parts(time)
+
+
+def signed_distance(source: str, points: Tensor, time: float | None = None) -> Tensor:
+    """Distance of points from the exact surface of a built-in scene, to judge meshes by.
+
+    Args:
+        source: the scene, see `parts`.
+        points: (N, 3) in the scene frame.
+        time: in [0, 1]; needed where the scene moves.
+
+    Returns:
+        (N,) float32, negative inside. Its zero is exact; beside that it is a lower bound of the
+        distance, and close to it near the surface of all but the deforming bodies.
+    """
+    local = points.detach().cpu().float().numpy().T
+    found = [part.distance(part.to_local(local)) for part in parts(source, time)]
+    return torch.from_numpy(np.min(found, axis=0))
 
 
 def normals(scene: Scene, index: int) -> Tensor:
     """Exact normals of a built-in scene as one of its cameras sees them.
 
     Args:
-        scene: a scene of `load`, or a part of it by `Scene.select`.
+        scene: a scene of `load`, or a part of it by `Scene.select` or `Scene.at_moment`.
         index: the camera.
 
     Returns:
@@ -117,21 +164,19 @@ def normals(scene: Scene, index: int) -> Tensor:
     Raises:
         DataError: the scene is not built in, so that no exact normals are known.
     """
-    if scene.source != PREFIX + "object":
-        raise DataError(f"{scene.source}: exact normals are known for {PREFIX}object only")
-    view = _view(scene.cameras, index)
-    return torch.from_numpy(object_pictures.trace_geometry(object_model.model(), view).normal)
+    return torch.from_numpy(_geometry(str(scene.source), scene.cameras, index).normal)
 
 
 def render_view(cameras: Cameras, index: int) -> Tensor:
     """The object scene from any pinhole camera: (H, W, 4) uint8, sRGB and straight alpha."""
-    picture = object_pictures.render_pictures(object_model.model(), [_view(cameras, index)])
+    picture = object_pictures.render_pictures(object_model.model(), [pinhole_view(cameras, index)])
     return torch.from_numpy(picture[0])
 
 
-def cache_folder() -> Path:
-    """`LUMIGRAPH_CACHE`, else `~/.cache/lumigraph`."""
-    return Path(os.environ.get("LUMIGRAPH_CACHE") or Path.home() / ".cache" / "lumigraph")
+def _geometry(source: str, cameras: Cameras, index: int) -> object_pictures.Geometry:
+    """What the rays of one camera meet at its time."""
+    time = None if cameras.times is None else float(cameras.times[index])
+    return object_pictures.trace_geometry(parts(source, time), pinhole_view(cameras, index))
 
 
 def _cameras() -> Cameras:
@@ -152,7 +197,7 @@ def _cameras() -> Cameras:
     return Cameras.from_intrinsics(poses.float(), SIDE, SIDE, FOCAL)
 
 
-def _view(cameras: Cameras, index: int) -> PinholeView:
+def pinhole_view(cameras: Cameras, index: int) -> PinholeView:
     """One camera as the tracer wants it."""
     width, height = cameras.size(index)
     fx, fy, cx, cy = cameras.intrinsics[index].tolist()
@@ -171,65 +216,22 @@ def _view(cameras: Cameras, index: int) -> PinholeView:
 
 def _cached_pictures(name: str, cameras: Cameras) -> NDArray[np.uint8]:
     """Pictures (C, H, W, 4) from the cache, or made and kept there."""
-    path = cache_folder() / "scenes" / f"{name}-{_content_key()}.npz"
+    path = cache_folder() / "scenes" / f"{name}-{content_key(SOURCES)}.npz"
     shape = (len(cameras), SIDE, SIDE, 4)
-    pictures = _read_cache(path, shape)
+    pictures = read_pictures(path, shape)
     if pictures is None:
         logger.info("making the scene %s%s once; it is kept in %s", PREFIX, name, path.parent)
         pictures = _render_all(cameras)
-        _write_cache(path, pictures)
+        write_pictures(path, pictures)
     return pictures
-
-
-def _content_key() -> str:
-    """Changes with any module that decides what the pictures look like."""
-    digest = hashlib.sha256()
-    for module in SOURCES:
-        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _render_all(cameras: Cameras) -> NDArray[np.uint8]:
     """Pictures of all cameras, a few at a time."""
     model = object_model.model()
-    views = [_view(cameras, index) for index in range(len(cameras))]
+    views = [pinhole_view(cameras, index) for index in range(len(cameras))]
     batches = [
         object_pictures.render_pictures(model, views[start : start + BATCH])
         for start in range(0, len(views), BATCH)
     ]
     return np.concatenate(batches)
-
-
-def _read_cache(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The kept pictures; None when there are none or the file is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            pictures = archive["pictures"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        logger.warning("%s is damaged (%s) and is made again", path, error)
-        return None
-    if pictures.shape != shape or pictures.dtype != np.uint8:
-        logger.warning("%s holds other pictures than expected and is made again", path)
-        return None
-    return np.asarray(pictures, np.uint8)
-
-
-def _write_cache(path: Path, pictures: NDArray[np.uint8]) -> None:
-    """Keep the pictures, whole or not at all; a scene that cannot be kept is still usable."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, pictures=pictures)
-        os.replace(temporary, path)
-    except OSError as error:
-        logger.warning(
-            "cannot keep the scene in %s (%s); set LUMIGRAPH_CACHE to a folder that can be written",
-            path.parent,
-            error.strerror,
-        )
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

@@ -122,6 +122,7 @@ class ImageFiles:
                 raise DataError(
                     f"{path}: image_scale {scale} leaves {width}x{height} pixels; use a larger one"
                 )
+        self._names = _telling_names(self._paths)
         self._channels = channels
         self._budget_bytes = budget_bytes
         self._ahead = ahead
@@ -141,9 +142,9 @@ class ImageFiles:
         return self._cached_bytes
 
     def name(self, index: int) -> str:
-        """File name of an image with its folder, as in 'train/r_0.png'."""
-        path = self._paths[self._checked(index)]
-        return f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+        """File name of an image with its folder, as in 'train/r_0.png', or with more folders
+        where that would not tell the images apart."""
+        return self._names[self._checked(index)]
 
     def path(self, index: int) -> Path:
         """The file of an image."""
@@ -227,6 +228,17 @@ class ImageFiles:
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         return index % len(self)
+
+
+def _telling_names(paths: Sequence[Path]) -> list[str]:
+    """The last parts of each path, as many as make all of them different; two at least."""
+    unique = len(set(paths))
+    deepest = max((len(path.parts) for path in paths), default=2)
+    for count in range(2, deepest + 1):
+        names = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(names)) == unique:
+            return names
+    return [str(path) for path in paths]
 
 
 def _average_rows(values: np.ndarray, count: int) -> np.ndarray:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from lumigraph.core.cameras import CameraModel
 from lumigraph.core.scene import Scene
+from lumigraph.datasets.moments import Moments, moments_of
+from lumigraph.datasets.poses import camera_numbers
 from lumigraph.datasets.scene_picture import draw_scene
 
 FEW_TRAINING_IMAGES = 10
@@ -53,6 +55,8 @@ class InspectionReport:
     masks: bool
     depths: bool
     times: bool
+    moments: Moments | None
+    """None where nothing moves."""
     sizes: dict[str, int]
     """"640x480" and how many cameras have that size, commonest first."""
     camera_models: dict[str, int]
@@ -99,6 +103,7 @@ class InspectionReport:
             ("also", ", ".join(extras) or "nothing else"),
             ("sizes", _counts(self.sizes)),
             ("splits", _counts(self.splits)),
+            *([] if self.moments is None else [("moments", self.moments.line())]),
         ]
 
     def _camera_facts(self) -> list[tuple[str, str]]:
@@ -142,6 +147,7 @@ def inspect(scene: Scene) -> InspectionReport:
     models = Counter(CameraModel(model).name.lower() for model in cameras.models.tolist())
     distances = (cameras.positions - scene.center.to(cameras.positions)).norm(dim=1)
     inside, around = _point_shares(scene)
+    moments = moments_of(scene)
     return InspectionReport(
         name=scene.name,
         source=str(scene.source),
@@ -151,6 +157,7 @@ def inspect(scene: Scene) -> InspectionReport:
         masks=scene.masks is not None,
         depths=scene.depths is not None,
         times=cameras.times is not None,
+        moments=moments,
         sizes=dict(sizes.most_common()),
         camera_models=dict(models.most_common()),
         field_of_view=_field_of_view(scene),
@@ -165,7 +172,11 @@ def inspect(scene: Scene) -> InspectionReport:
         points=0 if scene.points is None else len(scene.points),
         points_in_bounds=inside,
         points_in_surroundings=around,
-        problems=[*scene.notes, *_problems(scene, inside, around)],
+        problems=[
+            *scene.notes,
+            *([] if moments is None else moments.problems()),
+            *_problems(scene, inside, around),
+        ],
     )
 
 
@@ -211,6 +222,9 @@ def _nearest(positions: Tensor, others: Tensor, *, same: bool) -> tuple[Tensor, 
 
 def _baselines(scene: Scene) -> Baselines | None:
     cameras = scene.cameras.to("cpu")
+    if cameras.times is not None:
+        numbers = camera_numbers(cameras.camera_to_world.double().numpy())
+        cameras = cameras.select([numbers.index(camera) for camera in range(max(numbers) + 1)])
     if len(cameras) < 2:
         return None
     positions, forwards = cameras.positions.double(), cameras.forwards.double()

@@ -30,6 +30,10 @@ class LoadOptions:
     image_folder: str | None = None
     """Name of the image folder inside the scene (COLMAP, LLFF, NeuS); None chooses one."""
 
+    frames: str | None = None
+    """Which moments of a moving scene, as START:STOP:STEP, counted from 0 without STOP; parts may
+    be left out. None takes all. Times run from 0 to 1 over those chosen."""
+
     def __post_init__(self) -> None:
         if self.split_every is not None and self.split_every < 0:
             raise DataError(
@@ -46,3 +50,34 @@ class LoadOptions:
                 f"image_budget_bytes is {self.image_budget_bytes}: expected zero (keep nothing)"
                 " or more"
             )
+        if self.frames is not None:
+            self._slice()
+
+    def chosen(self, count: int, source: object) -> range:
+        """Which of `count` moments `frames` asks for.
+
+        Args:
+            count: moments that the data has.
+            source: file or folder for the message.
+
+        Raises:
+            DataError: none of them.
+
+        Example:
+            >>> list(LoadOptions(frames="2::3").chosen(10, "clip"))
+            [2, 5, 8]
+        """
+        found = range(count)[self._slice()]
+        if not found:
+            raise DataError(f"{source}: frames {self.frames} leaves none of {count} moments")
+        return found
+
+    def _slice(self) -> slice:
+        words = [] if self.frames is None else self.frames.split(":")
+        numeric = all(word == "" or word.isdecimal() for word in words)
+        if not numeric or len(words) == 1 or len(words) > 3 or words[2:] == ["0"]:
+            raise DataError(
+                f"frames is {self.frames}: expected START:STOP or START:STOP:STEP, such as 0:60 or"
+                " ::5"
+            )
+        return slice(*(int(word) if word else None for word in words)) if words else slice(None)

@@ -87,3 +87,24 @@ def similarity_of(matrix: Matrix, where: str) -> Similarity:
 def move_points(similarity: Similarity, points: Matrix) -> Matrix:
     """Apply a similarity to points (P, 3) in float64."""
     return similarity.apply(torch.from_numpy(np.ascontiguousarray(points))).numpy()
+
+
+def camera_numbers(camera_to_world: Matrix) -> list[int]:
+    """Which pictures (C,) of a moving scene are from one camera: those that share a pose.
+
+    Args:
+        camera_to_world: (C, 4, 4) or (C, 3, 4) poses; equal up to 1e-5 of their extent is equal.
+
+    Returns:
+        A number for each picture, counted in order of appearance.
+
+    Example:
+        >>> camera_numbers(np.stack([np.eye(4), 2 * np.eye(4), np.eye(4)]))
+        [0, 1, 0]
+    """
+    poses = np.asarray(camera_to_world, np.float64)[:, :3].copy()
+    poses[..., 3] /= max(float(np.abs(poses[..., 3]).max(initial=0.0)), 1e-12)
+    # Adding zero turns -0 into 0, which has other bytes.
+    keys = [row.tobytes() for row in np.round(poses, 5) + 0.0]
+    numbers: dict[bytes, int] = {}
+    return [numbers.setdefault(key, len(numbers)) for key in keys]

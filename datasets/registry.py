@@ -12,7 +12,9 @@ from typing import Protocol, cast
 from lumigraph.core.errors import DataError
 from lumigraph.core.scene import Scene
 from lumigraph.datasets.options import DEFAULT_IMAGE_BUDGET_BYTES, LoadOptions
+from lumigraph.datasets.poses import camera_numbers
 from lumigraph.datasets.splits import choose_splits
+from lumigraph.datasets.views import SceneParts, build_scene, chosen_moments
 
 BUILTIN_PREFIX = "builtin:"
 
@@ -20,8 +22,11 @@ FORMATS = {
     "blender": "transforms_train.json (NeRF synthetic, D-NeRF)",
     "transforms": "transforms.json (instant-ngp, nerfstudio)",
     "colmap": "sparse/0 (COLMAP, binary or text)",
+    "recordings": "poses_bounds.npy or cameras.json beside cam00.mp4, cam01.mp4, ... (N3V)",
     "llff": "poses_bounds.npy (LLFF)",
     "neus": "cameras_sphere.npz (NeuS, IDR)",
+    "blendedmvs": "cams/00000000_cam.txt (BlendedMVS, MVSNet)",
+    "frames": "frame_000, frame_001, ... (a folder of any format for each moment)",
 }
 """Name of each format, which is its module below `formats`, and what a folder of it holds."""
 
@@ -34,6 +39,7 @@ def load(
     image_scale: float = 1.0,
     image_budget_bytes: int = DEFAULT_IMAGE_BUDGET_BYTES,
     image_folder: str | None = None,
+    frames: str | None = None,
 ) -> Scene:
     """Read a scene of any known format.
 
@@ -46,11 +52,12 @@ def load(
         image_scale: Factor on the sides of all images, in (0, 1].
         image_budget_bytes: Decoded images kept in memory at most, in bytes.
         image_folder: Name of the image folder (COLMAP, LLFF, NeuS) where there are several.
+        frames: Moments of a moving scene to take, START:STOP:STEP; None takes all.
 
     Raises:
         DataError: nothing there, no known format, or a broken file; one line that names it.
     """
-    options = LoadOptions(split_every, image_scale, image_budget_bytes, image_folder)
+    options = LoadOptions(split_every, image_scale, image_budget_bytes, image_folder, frames)
     if str(path).startswith(BUILTIN_PREFIX):
         return _load_builtin(str(path), options)
     path = Path(path).expanduser()
@@ -63,8 +70,8 @@ def load(
         raise DataError(f"format '{name}' is not known; use one of {', '.join(FORMATS)}")
     if format is not None and not reader_of(name).recognises(path):
         raise DataError(f"{path}: is not of format '{name}'; it would hold {FORMATS[name]}")
-    scene = reader_of(name).read(path, options)
-    return replace(scene, notes=[*scene.notes, *notes]) if notes else scene
+    parts = reader_of(name).read(path, options)
+    return build_scene(replace(parts, notes=[*parts.notes, *notes]), options)
 
 
 def recognise(path: Path) -> tuple[str, list[str]]:
@@ -89,8 +96,8 @@ class Reader(Protocol):
         """True when `path` is of this format; looks at names only."""
         ...
 
-    def read(self, path: Path, options: LoadOptions) -> Scene:
-        """Load the scene."""
+    def read(self, path: Path, options: LoadOptions, /) -> SceneParts:
+        """Posed images and what else the files say; `build_scene` does the rest."""
         ...
 
 
@@ -102,12 +109,12 @@ def reader_of(name: str) -> Reader:
 def _load_builtin(name: str, options: LoadOptions) -> Scene:
     from lumigraph.datasets import builtin
 
-    if options.image_scale != 1.0:
-        raise DataError(f"{name}: built-in scenes come in one size; leave image_scale at 1")
-    scene = builtin.load(name)
+    scene = builtin.load(name, options.image_scale)
+    if options.frames is not None:
+        scene = chosen_moments(scene, options)
     if options.split_every is None:
         return scene
-    count = len(scene.cameras)
-    names = [f"{index:06d}" for index in range(count)]
-    splits = choose_splits(names, [None] * count, every=options.split_every, source=name)
+    cameras = camera_numbers(scene.cameras.camera_to_world.numpy())
+    names = [f"{camera:06d}" for camera in cameras]
+    splits = choose_splits(names, [None] * len(names), every=options.split_every, source=name)
     return replace(scene, splits=splits)

@@ -14,20 +14,20 @@ DEFAULT_SPLIT_EVERY = 8
 
 
 def split_every_nth(names: Sequence[str], every: int) -> dict[str, Tensor]:
-    """Every n-th camera by sorted name to 'test', the first included, the others to 'train'.
+    """Every n-th name, sorted, to 'test', the first included, the others to 'train'.
 
     Args:
-        names: One name per camera; ties keep the order of the cameras.
+        names: One name per camera; cameras of one name stay together.
         every: Step; 0 puts all cameras into 'train' and none into 'test'.
 
     Example:
         >>> split_every_nth(["b", "a", "c"], 2)["test"].tolist()
         [1, 2]
     """
-    order = sorted(range(len(names)), key=lambda index: names[index])
-    test = {camera for place, camera in enumerate(order) if every and place % every == 0}
-    train = [camera for camera in range(len(names)) if camera not in test]
-    return {"train": _indices(train), "test": _indices(sorted(test))}
+    chosen = set(sorted(set(names))[::every]) if every else set()
+    train = [camera for camera, name in enumerate(names) if name not in chosen]
+    test = [camera for camera, name in enumerate(names) if name in chosen]
+    return {"train": _indices(train), "test": _indices(test)}
 
 
 def split_by_label(labels: Sequence[str | None]) -> dict[str, Tensor]:

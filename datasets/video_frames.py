@@ -90,7 +90,7 @@ def _length(path: Path) -> tuple[float, float]:
     try:
         frames, duration = ffmpeg.count_frames_and_secs(str(path))
     except (OSError, RuntimeError, IndexError) as error:
-        raise DataError(_unreadable(path)) from error
+        raise DataError(unreadable(path)) from error
     if frames < 1 or duration <= 0:
         raise DataError(f"{path}: the video has no frames; check that it plays")
     return float(duration), frames / duration
@@ -98,21 +98,29 @@ def _length(path: Path) -> tuple[float, float]:
 
 def _frames(path: Path, *, rate: float, max_side: int) -> Iterator[NDArray[np.uint8]]:
     """Frames (H, W, 3) at a given rate, reduced to `max_side`."""
-    ffmpeg = require("imageio_ffmpeg", extra="sfm")
     # Even sides, because many encoders of the frames' later uses want them.
     limit = f"min(1,{max_side}/max(iw,ih))"
     scale = f"scale=w='2*trunc(iw*{limit}/2)':h='2*trunc(ih*{limit}/2)':flags=area"
     # Commas separate filters unless they stand inside quotes.
-    filters = f"fps={rate:.6f},{scale}"
+    yield from decoded(path, f"fps={rate:.6f},{scale}")
+
+
+def decoded(path: Path, filters: str, *options: str) -> Iterator[NDArray[np.uint8]]:
+    """Frames (H, W, 3) of a video, in order, after ffmpeg's filters and with its output options.
+
+    Raises:
+        DataError: ffmpeg cannot read the video.
+    """
+    ffmpeg = require("imageio_ffmpeg", extra="sfm")
     # It would warn that frames come out reduced, which is what we ask for.
     logging.getLogger("imageio_ffmpeg").addFilter(_drop_size_warning)
-    generator = ffmpeg.read_frames(str(path), output_params=["-vf", filters])
+    generator = ffmpeg.read_frames(str(path), output_params=["-vf", filters, *options])
     try:
         width, height = next(generator)["size"]
         for content in generator:
             yield np.frombuffer(content, np.uint8).reshape(height, width, 3)
     except (OSError, RuntimeError, StopIteration, IndexError) as error:
-        raise DataError(_unreadable(path)) from error
+        raise DataError(unreadable(path)) from error
     finally:
         generator.close()
         logging.getLogger("imageio_ffmpeg").removeFilter(_drop_size_warning)
@@ -128,5 +136,6 @@ def _write(frame: NDArray[np.uint8], folder: Path, number: int) -> Path:
     return path
 
 
-def _unreadable(path: Path) -> str:
+def unreadable(path: Path) -> str:
+    """What to say where ffmpeg cannot read a file."""
     return f"{path}: ffmpeg cannot read this video; convert it to MP4 (H.264) or give photographs"

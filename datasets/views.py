@@ -1,7 +1,7 @@
 """What readers hand over: one `View` per image, put together here into a `Scene`.
 
-Every reader ends in `build_scene`, so that sizes, missing files, splits, masks, alpha, times and
-the normalization are treated the same way for all formats.
+Readers end in `SceneParts`, which `build_scene` takes, so that sizes, missing files, splits, masks,
+alpha, times and the normalization are treated the same way for all formats.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,8 +13,10 @@ import torch
 
 from lumigraph.core.cameras import CameraModel, Cameras
 from lumigraph.core.errors import DataError
-from lumigraph.core.scene import PointCloud, Scene
+from lumigraph.core.scene import MapSource, PointCloud, Scene
 from lumigraph.core.transforms import Similarity
+from lumigraph.datasets.depth_maps import SUFFIX as PFM_SUFFIX
+from lumigraph.datasets.depth_maps import DepthFiles, DepthOutlines
 from lumigraph.datasets.images import (
     IMAGE_SUFFIXES,
     ImageFiles,
@@ -23,9 +25,9 @@ from lumigraph.datasets.images import (
     reduced_size,
 )
 from lumigraph.datasets.options import LoadOptions
-from lumigraph.datasets.poses import Matrix, move_points
+from lumigraph.datasets.poses import Matrix, camera_numbers, move_points
 from lumigraph.datasets.scene_bounds import Placement
-from lumigraph.datasets.splits import choose_splits
+from lumigraph.datasets.splits import choose_splits, require_training_images
 
 ASPECT_TOLERANCE = 0.02
 """Images may be smaller than their calibration says, if both sides shrink alike up to this."""
@@ -53,6 +55,11 @@ class View:
     """Eight coefficients in the order of `Cameras.distortion`."""
     time: float | None = None
     mask: Path | None = None
+    """White where pixels count, or a depth map, which counts where it knows something."""
+    depth: Path | None = None
+    """PFM file of depths along the optical axis, in units of the files."""
+    header: tuple[int, int, bool] | None = None
+    """Width, height and whether there is alpha, where known; else read from the image."""
     split: str | None = None
 
 
@@ -70,6 +77,8 @@ class SceneParts:
     source_to_files: Similarity | None = None
     """Similarity from the capture's own frame to that of the files, when they moved it."""
     notes: list[str] = field(default_factory=list)
+    decoded: bool = False
+    """Whether the reader made the images, as `image_scale` and `frames` ask for."""
 
 
 def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
@@ -77,13 +86,14 @@ def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
     if not parts.views:
         raise DataError(f"{parts.source}: it lists no images; a scene needs at least one")
     notes = [*parts.notes, *parts.placement.notes]
-    headers = [image_header(view.image) for view in parts.views]
+    headers = [view.header or image_header(view.image) for view in parts.views]
+    scale = 1.0 if parts.decoded else options.image_scale
     views = [
-        fit_to_image(view, header[:2], options.image_scale)
+        fit_to_image(view, header[:2], scale)
         for view, header in zip(parts.views, headers, strict=True)
     ]
     splits = choose_splits(
-        [view.name for view in views],
+        _split_names(views),
         [view.split for view in views],
         every=options.split_every,
         source=parts.source,
@@ -92,20 +102,20 @@ def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
     images = ImageFiles(
         [view.image for view in views],
         sizes=[header[:2] for header in headers],
-        scale=options.image_scale,
+        scale=scale,
         channels=4 if has_alpha else 3,
         budget_bytes=options.image_budget_bytes,
     )
     normalization = parts.placement.normalization
     if parts.source_to_files is not None:
         normalization = normalization.compose(parts.source_to_files)
-    return Scene(
+    scene = Scene(
         name=parts.name,
         source=parts.source,
         cameras=_cameras(views, parts),
         images=images,
         masks=_masks(views, images, options, notes),
-        depths=None,
+        depths=_depths(views, images, parts.placement.normalization, notes),
         points=_point_cloud(parts),
         splits=splits,
         bounds=torch.tensor(parts.placement.bounds, dtype=torch.float32),
@@ -116,6 +126,23 @@ def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
         near=parts.placement.near,
         notes=notes,
     )
+    return scene if parts.decoded or options.frames is None else chosen_moments(scene, options)
+
+
+def chosen_moments(scene: Scene, options: LoadOptions) -> Scene:
+    """The scene with the moments that `options.frames` asks for, their times from 0 to 1."""
+    moments, times = scene.moments, scene.cameras.times
+    if moments is None or times is None:
+        raise DataError(f"{scene.source}: has no times, so that frames cannot choose among them")
+    chosen = moments[list(options.chosen(len(moments), scene.source))]
+    part = scene.select(torch.isin(times, chosen).nonzero()[:, 0])
+    assert part.cameras.times is not None
+    length = max(float(chosen[-1] - chosen[0]), 1e-9)
+    moved = (part.cameras.times - chosen[0]) / length
+    require_training_images(
+        part.splits, source=scene.source, way_out="choose other frames, or another split_every"
+    )
+    return replace(part, cameras=replace(part.cameras, times=moved.clamp(0, 1)))
 
 
 def fit_to_image(view: View, found: tuple[int, int], scale: float = 1.0) -> View:
@@ -201,6 +228,18 @@ def _cameras(views: Sequence[View], parts: SceneParts) -> Cameras:
     )
 
 
+def _split_names(views: Sequence[View]) -> list[str]:
+    """One name for each view; pictures that a fixed camera took at several times share one."""
+    names = [view.name for view in views]
+    if all(view.time is None for view in views):
+        return names
+    first: dict[int, str] = {}
+    cameras = camera_numbers(stack_poses(views))
+    for camera, name in zip(cameras, names, strict=True):
+        first[camera] = min(name, first.get(camera, name))
+    return [first[camera] for camera in cameras]
+
+
 def _times(views: Sequence[View], source: Path) -> torch.Tensor | None:
     times = [view.time for view in views]
     if all(time is None for time in times):
@@ -211,18 +250,46 @@ def _times(views: Sequence[View], source: Path) -> torch.Tensor | None:
                 f"{source}: time of {view.name} is {time}; every image needs one within 0 and 1,"
                 " or none has one"
             )
+    _require_one_picture_a_time(views, source)
     return torch.tensor(times, dtype=torch.float32)
+
+
+def _require_one_picture_a_time(views: Sequence[View], source: Path) -> None:
+    """Refuse two pictures of one camera at one time in one split."""
+    taken: dict[tuple[int, float | None, str | None], View] = {}
+    for camera, view in zip(camera_numbers(stack_poses(views)), views, strict=True):
+        other = taken.setdefault((camera, view.time, view.split), view)
+        if other is not view:
+            raise DataError(
+                f"{source}: {other.name} and {view.name} are of one camera at one time,"
+                f" {view.time}; correct the time or remove one of them"
+            )
+
+
+def _depths(
+    views: Sequence[View], images: ImageFiles, normalization: Similarity, notes: list[str]
+) -> DepthFiles | None:
+    paths = [view.depth for view in views if view.depth is not None]
+    if paths and len(paths) < len(views):
+        notes.append(f"only {len(paths)} of {len(views)} images have a depth map; none is used")
+    if len(paths) < len(views):
+        return None
+    sizes = [images.size(index) for index in range(len(images))]
+    return DepthFiles(paths, sizes, scale=float(normalization.scale))
 
 
 def _masks(
     views: Sequence[View], images: ImageFiles, options: LoadOptions, notes: list[str]
-) -> MaskFiles | None:
+) -> MapSource | None:
     paths = [view.mask for view in views if view.mask is not None]
     if not paths:
         return None
     if len(paths) < len(views):
         notes.append(f"only {len(paths)} of {len(views)} images have a mask; masks are not used")
         return None
+    if paths[0].suffix == PFM_SUFFIX:
+        sizes = [images.size(index) for index in range(len(images))]
+        return DepthOutlines(DepthFiles(paths, sizes, scale=1.0))
     masks = ImageFiles(
         paths,
         scale=options.image_scale,

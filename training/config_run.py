@@ -64,6 +64,8 @@ class RunConfig:
     """Images are reduced by this factor in (0, 1] when loaded."""
     split_every: int | None = None
     """Every n-th image is a test image where the data has no split of its own (None: 8)."""
+    frames: str | None = None
+    """Moments of data that moves, START:STOP:STEP (None: all)."""
     image_budget_gib: float = 4.0
     """Memory for decoded images, in GiB."""
 

@@ -113,6 +113,7 @@ def load_scene(source: str | Path, config: RunConfig) -> Scene:
         split_every=config.split_every,
         image_scale=config.image_scale,
         image_budget_bytes=int(config.image_budget_gib * 2**30),
+        frames=config.frames,
     )
 
 

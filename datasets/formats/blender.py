@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from lumigraph.core.errors import DataError
-from lumigraph.core.scene import Scene
 from lumigraph.datasets.formats.json_cameras import FrameReader, frames_of, number, read_json
 from lumigraph.datasets.options import LoadOptions
 from lumigraph.datasets.scene_bounds import Placement, cube_placement, focus_point
-from lumigraph.datasets.views import SceneParts, View, build_scene, keep_existing, stack_poses
+from lumigraph.datasets.views import SceneParts, View, keep_existing, stack_poses
 
 SPLITS = ("train", "val", "test")
 
@@ -30,7 +29,7 @@ def recognises(path: Path) -> bool:
     )
 
 
-def read(path: Path, options: LoadOptions) -> Scene:
+def read(path: Path, _options: LoadOptions) -> SceneParts:
     """Load all splits of a NeRF-synthetic folder; cameras are ordered train, val, test."""
     folder = path.parent if path.is_file() else path
     notes: list[str] = []
@@ -51,14 +50,13 @@ def read(path: Path, options: LoadOptions) -> Scene:
         views += keep_existing(found, source=file, notes=notes)
     if not views:
         raise DataError(f"{folder}: its transforms files list no images; add frames to them")
-    parts = SceneParts(
+    return SceneParts(
         name=folder.resolve().name,
         source=folder,
         views=views,
         placement=synthetic_placement(views, aabb_scale),
         notes=notes,
     )
-    return build_scene(parts, options)
 
 
 def checked_aabb_scale(value: object, where: object) -> int:

@@ -12,7 +12,6 @@ import torch
 
 from lumigraph.core.cameras import CameraModel
 from lumigraph.core.errors import DataError
-from lumigraph.core.scene import Scene
 from lumigraph.core.transforms import rotation_from_quaternion
 from lumigraph.datasets.formats.colmap_model import (
     ColmapCamera,
@@ -30,7 +29,6 @@ from lumigraph.datasets.views import (
     NO_DISTORTION,
     SceneParts,
     View,
-    build_scene,
     keep_existing,
     stack_poses,
 )
@@ -57,7 +55,7 @@ def recognises(path: Path) -> bool:
     return path.is_dir() and any(has_model(path / name) for name in MODEL_FOLDERS)
 
 
-def read(path: Path, options: LoadOptions) -> Scene:
+def read(path: Path, options: LoadOptions) -> SceneParts:
     """Load a COLMAP model and its images."""
     name = next(name for name in MODEL_FOLDERS if has_model(path / name))
     model = read_model(path / name)
@@ -76,7 +74,7 @@ def read(path: Path, options: LoadOptions) -> Scene:
         points=None if points is None else points[0],
         depth_range=_observed_depths(model),
     )
-    parts = SceneParts(
+    return SceneParts(
         name=folder.resolve().name,
         source=path,
         views=views,
@@ -84,7 +82,6 @@ def read(path: Path, options: LoadOptions) -> Scene:
         points=points,
         notes=notes,
     )
-    return build_scene(parts, options)
 
 
 def lens_of(camera: ColmapCamera, where: str) -> tuple[CameraModel, tuple[float, ...], Matrix]:

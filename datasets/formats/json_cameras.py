@@ -89,19 +89,33 @@ class FrameReader:
         self._path = path
         self._top = {key: value for key, value in table.items() if key != "frames"}
 
-    def read(self, frame: Mapping[str, Any], index: int, *, split: str | None) -> View | None:
-        """The view of a frame, or None when its image file does not exist."""
+    def read(
+        self,
+        frame: Mapping[str, Any],
+        index: int,
+        *,
+        split: str | None,
+        given: tuple[Path, tuple[int, int]] | None = None,
+    ) -> View | None:
+        """The view of a frame, or None when its image file does not exist.
+
+        Args:
+            frame: an entry of `frames`.
+            index: its place, for messages.
+            split: what the view is for, where the files say.
+            given: file, width and height to take instead of the image that the frame lists.
+        """
         where = f"{self._path}: frames[{index}]"
         listed = str(required(frame, "file_path", where))
         where = f"{where} ({listed})"
         pose = checked_pose(
             required(frame, "transform_matrix", where), f"{where}: transform_matrix"
         )
-        image = find_image(self._path.parent, listed)
+        image = find_image(self._path.parent, listed) if given is None else given[0]
         if image is None:
             return None
         merged = {**self._top, **frame}
-        size = self._size(merged, image, where)
+        size = self._size(merged, None if given is None else given[1], image, where)
         model = self._model(merged, where)
         mask = merged.get("mask_path")
         return View(
@@ -121,9 +135,11 @@ class FrameReader:
             split=split,
         )
 
-    def _size(self, merged: Mapping[str, Any], image: Path, where: str) -> tuple[int, int]:
+    def _size(
+        self, merged: Mapping[str, Any], found: tuple[int, int] | None, image: Path, where: str
+    ) -> tuple[int, int]:
         if "w" not in merged or "h" not in merged:
-            return image_header(image)[:2]
+            return found or image_header(image)[:2]
         width, height = (int(number(merged[key], key, where)) for key in ("w", "h"))
         if width < 1 or height < 1:
             raise DataError(

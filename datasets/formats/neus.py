@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from lumigraph.core.errors import DataError
-from lumigraph.core.scene import Scene
 from lumigraph.core.transforms import Similarity
 from lumigraph.datasets.formats.image_folders import choose_image_folder, listed_images
 from lumigraph.datasets.formats.ply import read_points
@@ -27,7 +26,7 @@ from lumigraph.datasets.poses import (
     similarity_of,
 )
 from lumigraph.datasets.scene_bounds import HELD_FRACTION, UNIT_CUBE, Placement, reach_of
-from lumigraph.datasets.views import SceneParts, View, build_scene, stack_poses
+from lumigraph.datasets.views import SceneParts, View, stack_poses
 
 FILE_NAMES = ("cameras_sphere.npz", "cameras.npz")
 MASK_FOLDERS = ("mask", "masks")
@@ -43,7 +42,7 @@ def recognises(path: Path) -> bool:
     return any((path / name).is_file() for name in FILE_NAMES)
 
 
-def read(path: Path, options: LoadOptions) -> Scene:
+def read(path: Path, options: LoadOptions) -> SceneParts:
     """Load a NeuS folder."""
     folder = path.parent if path.is_file() else path
     file = path if path.is_file() else _camera_file(folder)
@@ -64,14 +63,13 @@ def read(path: Path, options: LoadOptions) -> Scene:
         views.append(_view(world, image, where, masks[index] if masks else None))
     found = next((folder / name for name in POINT_FILES if (folder / name).is_file()), None)
     points = None if found is None else read_points(found)
-    parts = SceneParts(
+    return SceneParts(
         name=folder.resolve().name,
         source=folder if path.is_dir() else file,
         views=views,
         placement=_placement(_sphere(matrices, file), views, points),
         points=points,
     )
-    return build_scene(parts, options)
 
 
 def decompose_projection(projection: Matrix) -> tuple[Matrix, Matrix]:

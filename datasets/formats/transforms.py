@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from lumigraph.core.errors import DataError
-from lumigraph.core.scene import Scene
 from lumigraph.core.transforms import Similarity
 from lumigraph.datasets.formats.blender import checked_aabb_scale
 from lumigraph.datasets.formats.json_cameras import (
@@ -33,7 +32,7 @@ from lumigraph.datasets.formats.ply import read_points
 from lumigraph.datasets.options import LoadOptions
 from lumigraph.datasets.poses import Matrix, checked_matrix, similarity_of
 from lumigraph.datasets.scene_bounds import Placement, choose_placement, cube_placement
-from lumigraph.datasets.views import SceneParts, View, build_scene, keep_existing, stack_poses
+from lumigraph.datasets.views import SceneParts, View, keep_existing, stack_poses
 
 FILE_NAME = "transforms.json"
 
@@ -50,7 +49,7 @@ def recognises(path: Path) -> bool:
     return (path / FILE_NAME).is_file() or (path.is_file() and path.suffix == ".json")
 
 
-def read(path: Path, options: LoadOptions) -> Scene:
+def read(path: Path, _options: LoadOptions) -> SceneParts:
     """Load the scene that a transforms.json (or the folder around it) describes."""
     file = path if path.is_file() else path / FILE_NAME
     folder = file.parent
@@ -68,7 +67,7 @@ def read(path: Path, options: LoadOptions) -> Scene:
     if not views:
         raise DataError(f"{file}: 'frames' is empty; a scene needs at least one image")
     points = _points(table, folder, notes)
-    parts = SceneParts(
+    return SceneParts(
         name=folder.resolve().name,
         source=file if file.name != FILE_NAME else folder,
         views=views,
@@ -77,7 +76,6 @@ def read(path: Path, options: LoadOptions) -> Scene:
         source_to_files=_applied_transform(table, file),
         notes=notes,
     )
-    return build_scene(parts, options)
 
 
 def _placement(

@@ -61,6 +61,8 @@ class Arguments:
     """Scene: reduce the images by this factor, e.g. 0.25."""
     split_every: int | None = None
     """Scene: every n-th image is kept for testing where the data has no split of its own."""
+    frames: str | None = None
+    """Scene that moves: which moments, START:STOP:STEP, e.g. 0:60 or ::5."""
     json: bool = False
     """Print one final JSON object on stdout, everything else on stderr."""
 
@@ -152,6 +154,7 @@ def _loaded(arguments: Arguments, terminal: Terminal) -> tuple[Scene, dict[str, 
         format=arguments.format,
         image_scale=arguments.image_scale,
         split_every=arguments.split_every,
+        frames=arguments.frames,
     )
     report = inspect(scene)
     for line in report.lines():
@@ -196,7 +199,7 @@ _SUBJECTS: dict[str, Callable[[Arguments, Terminal], dict[str, Any]]] = {
     "file": _file,
 }
 
-_READING = ("format", "image_scale", "split_every")
+_READING = ("format", "image_scale", "split_every", "frames")
 _DRAWING = ("camera", "up", "size", "background")
 _OPTIONS = {
     "scene": ("style", *_READING),

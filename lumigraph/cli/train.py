@@ -32,6 +32,7 @@ _SETTINGS = (
     "seed",
     "image_scale",
     "split_every",
+    "frames",
     "exposure",
     "pose_refinement",
 )
@@ -70,6 +71,8 @@ class Arguments:
     """Reduce the images by this factor, e.g. 0.25."""
     split_every: int | None = None
     """Every n-th image is kept for testing where the data has no split of its own."""
+    frames: str | None = None
+    """Data that moves: which moments, START:STOP:STEP, e.g. 0:60 or ::5."""
     exposure: bool = False
     """Learn a gain for each image: for photographs with automatic exposure."""
     pose_refinement: bool = False

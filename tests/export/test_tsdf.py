@@ -95,7 +95,7 @@ def test_the_built_in_object_comes_back():
 
     class Exact:
         def render(self, camera, *, channels=()):
-            seen = object_pictures.trace_geometry(parts, builtin._view(camera, 0))
+            seen = object_pictures.trace_geometry(parts, builtin.pinhole_view(camera, 0))
             depth = torch.from_numpy(seen.depth)
             color = 0.5 + 0.4 * torch.from_numpy(seen.normal)
             return Frame(color, (depth > 0).float(), depth, extras={"median_depth": depth})

@@ -1,0 +1,1 @@
+"""Built-in scenes that move: what is in them at a time, and how they become a `Scene`."""
