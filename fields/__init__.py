@@ -3,15 +3,18 @@
 from .gaussians import Gaussians
 from .gaussians4d import Gaussian4DTensors, Gaussians4D
 from .grid_field import DenseGridField, GridField, HashGridField
+from .moving_surface import MovingSurface
 from .protocols import (
     GaussianTensors,
     GridNetworks,
     MovingField,
+    MovingSurfaceField,
     PrimitiveField,
     RayBackground,
     ShownGaussians,
     SplattedField,
     SurfaceField,
+    SurfaceMoment,
     TrainedParameter,
     VolumeField,
     to_grid_space,
@@ -30,12 +33,15 @@ __all__ = [
     "GridNetworks",
     "HashGridField",
     "MovingField",
+    "MovingSurface",
+    "MovingSurfaceField",
     "NeuralSurface",
     "PrimitiveField",
     "RayBackground",
     "ShownGaussians",
     "SplattedField",
     "SurfaceField",
+    "SurfaceMoment",
     "Surroundings",
     "TinyCudaField",
     "TrainedParameter",

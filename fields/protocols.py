@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from lumigraph.core import Similarity
 from lumigraph.cuda.splatting import SplatCamera, SplatImages, SplatOptions
 from lumigraph.cuda.surface import SurfaceSamples
 from lumigraph.cuda.volume_step import GridNetworks
@@ -136,6 +137,29 @@ class MovingField(Protocol):
     @property
     def moments(self) -> Tensor:
         """(F,) the times in [0, 1] that it was trained at, ascending; others lie between."""
+
+
+class SurfaceMoment(NamedTuple):
+    """A moving surface at one time: a still one and where it is."""
+
+    field: SurfaceField
+    """In a frame of its own."""
+    occupancy: nn.Module
+    """Cells of that frame which the surface may lie in: a `renderers.OccupancyGrid`."""
+    motion: Similarity
+    """Rigid, from the scene's frame to that of the field."""
+
+
+@runtime_checkable
+class MovingSurfaceField(MovingField, Protocol):
+    """A surface that is another one at each moment."""
+
+    @property
+    def bounds(self) -> Tensor:
+        """(2, 3): lower and upper corner of the region of interest, a cube, in scene units."""
+
+    def at_time(self, time: float | None) -> SurfaceMoment:
+        """What is shown at a time in [0, 1]; None where time plays no part."""
 
 
 class TrainedParameter(NamedTuple):

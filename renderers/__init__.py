@@ -1,5 +1,6 @@
 """Fields and cameras to frames."""
 
+from .moving import MovedSurfaceRenderer, MovingSurfaceRenderer
 from .occupancy import OccupancyGrid
 from .splat import SplatRenderer
 from .surface import SurfaceRays, SurfaceRenderer
@@ -7,6 +8,8 @@ from .volume import Cancelled, RayColors, VolumeRenderer
 
 __all__ = [
     "Cancelled",
+    "MovedSurfaceRenderer",
+    "MovingSurfaceRenderer",
     "OccupancyGrid",
     "RayColors",
     "SplatRenderer",

@@ -87,14 +87,16 @@ class SurfaceRenderer:
         self.background = self.background.to(device)
         return self
 
-    def density(self, field: SurfaceField) -> Callable[[Tensor], Tensor]:
+    def density(
+        self, field: SurfaceField, *, margin: float = OCCUPANCY_MARGIN
+    ) -> Callable[[Tensor], Tensor]:
         """What the occupancy grid follows: the logistic density of the distance, looked at with a
-        margin, so that a cell counts that the surface only touches."""
-        margin = OCCUPANCY_MARGIN / self.occupancy.resolution
+        margin (in sides of a cell), so that a cell counts that the surface only touches."""
+        reach = margin / self.occupancy.resolution
         sharpness = field.sharpness.detach()
 
         def density(positions: Tensor) -> Tensor:
-            away = (field.sdf(positions).abs() - margin).clamp(min=0)
+            away = (field.sdf(positions).abs() - reach).clamp(min=0)
             return logistic_density(away, sharpness)
 
         return density

@@ -46,6 +46,14 @@ class NeusConfig(RunConfig):
         "curvature_weight": (0.0, 100.0),
         "point_weight": (0.0, 100.0),
         "depth_weight": (0.0, 100.0),
+        "first_steps": (1, 10**7),
+        "later_steps": (1, 10**7),
+        "motion_steps": (0, 10**7),
+        "motion_rate": (0.0, 1.0),
+        "later_rate": (1e-4, 10.0),
+        "later_levels": (0.0, 1.0),
+        "later_margin": (1.0, 64.0),
+        "keyframe_every": (1, 10**6),
     }
     MAIN_RATE: ClassVar[str] = "learning_rate"
 
@@ -134,6 +142,36 @@ class NeusConfig(RunConfig):
     """Weight of the error of depth against the scene's depth images, over the side of the
     bounds, mean over rays."""
 
+    sequence: bool = True
+    """Where the data has times: a surface for each moment, learnt one after the other; false: one
+    surface for all of it."""
+    first_steps: int = 2000
+    """Steps of the first moment of a sequence, and of key moments. `steps` and `seconds` of the run
+    are shared among the moments in proportion to their steps."""
+    later_steps: int = 500
+    """Steps of every other moment."""
+    predict_motion: bool = True
+    """Find how the whole has moved before the surface of a later moment is fitted."""
+    motion_steps: int = 125
+    """Steps of a later moment in which it only moves; fewer than `later_steps`."""
+    motion_rate: float = 1e-2
+    """Adam's step size for that motion (radians; grid units); a tenth of it while the surface is
+    fitted."""
+    later_rate: float = 0.5
+    """Factor on the learning rates of later moments."""
+    later_levels: float = 0.3
+    """Part of the fitting of a later moment after which all levels are on; 0: from its start."""
+    later_margin: float = 3.0
+    """Cells by which the occupancy grid is wider than the surface when the fitting of a later
+    moment begins; 1 from the middle of it on."""
+    keyframe_every: int | None = None
+    """Every n-th moment is a key moment that starts anew; None: only the first."""
+    keyframe_restart: Literal["network", "scratch"] = "network"
+    """What starts anew at a key moment: the distance network and the sharpness, or everything."""
+    stored_moments: Literal["deltas", "whole"] = "deltas"
+    """Files of moments hold tables as differences to their key moment in half precision, or
+    whole."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.features not in (1, 2, 4, 8):
@@ -146,6 +184,11 @@ class NeusConfig(RunConfig):
             raise ConfigError(
                 "silhouette = 'none' needs another background: add --set background=white, black, "
                 "model, or scene where the data knows it"
+            )
+        if self.predict_motion and self.motion_steps >= self.later_steps:
+            raise ConfigError(
+                f"motion_steps = {self.motion_steps}: must be fewer than later_steps = "
+                f"{self.later_steps}, of which they are a part"
             )
 
     def learning_rate_factor(self, step: int, fraction: float) -> float:

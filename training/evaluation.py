@@ -57,7 +57,8 @@ def evaluate(
 
     Returns:
         run, protocol, views, psnr (dB), ssim, lpips (None where its weights are missing),
-        seconds of rendering, and per_view.
+        seconds of rendering, per_view, and for a moving scene per_moment. Views are rendered at
+        their own time.
 
     Raises:
         DataError: no such split, or no images.
@@ -80,7 +81,10 @@ def evaluate(
         for name, picture in pictures.items():
             write_image(folder / f"{place:03d}_{name}.png", picture)
         scores = _scores(prediction, truth)
-        rows.append({"view": place, "image": _name(scene, index), **scores})
+        row = {"view": place, "image": _name(scene, index), **scores}
+        if scene.cameras.times is not None:
+            row["time"] = round(float(scene.cameras.times[index]), SIGNIFICANT)
+        rows.append(row)
         if on_event is not None:
             on_event(ViewEvent(place, len(indices), float(scores["psnr"] or 0.0)))
     result = {
@@ -90,9 +94,22 @@ def evaluate(
         **{name: _mean([row[name] for row in rows]) for name in ("psnr", "ssim", "lpips")},
         "seconds": round(spent, 3),
     }
-    write_json(Path(run.path) / "evaluate.json", {**result, "per_view": rows})
+    details = {"per_view": rows, **_by_moment(scene, rows)}
+    write_json(Path(run.path) / "evaluate.json", {**result, **details})
     run.add_timing("evaluate", spent)
-    return {**result, "per_view": rows}
+    return {**result, **details}
+
+
+def _by_moment(scene: Scene, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """`per_moment` of a moving scene: mean scores of the views at each time; else nothing."""
+    if scene.cameras.times is None:
+        return {}
+    found = []
+    for moment in sorted({row["time"] for row in rows}):
+        views = [row for row in rows if row["time"] == moment]
+        means = {name: _mean([row[name] for row in views]) for name in ("psnr", "ssim", "lpips")}
+        found.append({"time": moment, "views": len(views), **means})
+    return {"per_moment": found}
 
 
 def _name(scene: Scene, index: int) -> str:

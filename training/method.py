@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from lumigraph.core import Cameras, Frame
 from lumigraph.fields.protocols import MovingField
+
+from .moment_files import MomentRecord
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class StepResult:
     extras: Mapping[str, float] = field(default_factory=dict)
     """Further numbers for logs and progress lines by name, known without asking the device:
     `gaussians` is their number after the step."""
+    rate: float | None = None
+    """Factor that the step took on learning rates, where it is not that of `Progress`."""
+    finished: MomentRecord | None = None
+    """The moment of a moving scene that was done when the step began."""
 
 
 class FrameRenderer(Protocol):
@@ -109,6 +115,15 @@ class Method(Protocol):
 
     def bad_gradients(self) -> int:
         """Gradient entries that were not finite so far; they were left out."""
+        ...
+
+
+@runtime_checkable
+class MomentMethod(Protocol):
+    """A method that trains the moments of a scene one after the other."""
+
+    def moment(self) -> MomentRecord:
+        """The moment in training, as playback needs it."""
         ...
 
 

@@ -25,6 +25,7 @@ from lumigraph.fields import (
 )
 from lumigraph.fields.surface_field import MOST_SHARPNESS
 from lumigraph.renderers import OccupancyGrid, SurfaceRays, SurfaceRenderer
+from lumigraph.renderers.surface import OCCUPANCY_MARGIN
 
 from .checkpoint import copy_state
 from .config import NeusConfig
@@ -199,12 +200,10 @@ class NeusMethod:
     def step(self, progress: Progress) -> StepResult:
         """Train on one batch."""
         step, config = progress.step, self.config
-        self.field.active_levels = progressive_levels(
-            step, config.levels, base_step=config.level_base_step, rate=config.level_rate
-        )
+        self.field.active_levels = self._levels(step)
         self._update_occupancy(step)
         batch = self._thinned(self.sampler.sample(self._rays, step))
-        origins, directions = self.images.rays(batch.origins, batch.directions, batch.image_places)
+        origins, directions = self._seen_rays(batch)
         out = self.renderer.render_rays(
             self.field,
             origins,
@@ -225,6 +224,21 @@ class NeusMethod:
         samples = torch.tensor(len(out.positions))
         return StepResult(loss.detach(), error, rays, samples, self._numbers())
 
+    def _levels(self, step: int) -> int:
+        """Levels of the grid that are on."""
+        config = self.config
+        return progressive_levels(
+            step, config.levels, base_step=config.level_base_step, rate=config.level_rate
+        )
+
+    def _seen_rays(self, batch: RayBatch) -> tuple[Tensor, Tensor]:
+        """Origins and directions (N, 3) of a batch, as the field is asked along them."""
+        return self.images.rays(batch.origins, batch.directions, batch.image_places)
+
+    def _margin(self) -> float:
+        """Cells by which the occupancy grid is wider than the surface."""
+        return OCCUPANCY_MARGIN
+
     def _numbers(self) -> dict[str, float]:
         return {"sharpness": round(float(self.field.sharpness.detach()), 3)}
 
@@ -240,7 +254,7 @@ class NeusMethod:
             return
         every_cell, occupancy = step % ROUND_STEPS == 0, self.renderer.occupancy
         occupancy.update(
-            self.renderer.density(self.field),
+            self.renderer.density(self.field, margin=self._margin()),
             count=occupancy.cell_count if every_cell else self.config.occupancy_samples,
             decay=EARLY_DECAY if step < EARLY_STEPS else self.config.occupancy_decay,
             generator=self._generator,
@@ -250,13 +264,8 @@ class NeusMethod:
     def _loss(self, out: SurfaceRays, batch: RayBatch, color: Tensor) -> Tensor:
         """() weighted sum of the losses."""
         config, gradient = self.config, out.samples.gradient
-        if batch.weight is not None:  # pixels that do not count become those that are right
-            keep = batch.weight[:, None] > 0
-            color = torch.where(keep, color, batch.target)
-        loss = color_loss(color, batch.target, config.color_loss)
+        loss = self._picture_loss(out, batch, color)
         loss = loss + config.eikonal_weight * eikonal_loss(gradient)
-        if config.mask_weight > 0:
-            loss = loss + config.mask_weight * mask_loss(out.opacity, batch.alpha)
         if config.curvature_weight > 0 and len(gradient):
             part = slice(None, None, CURVED_PART)
             across = tangent_directions(gradient[part], self._generator)
@@ -269,6 +278,17 @@ class NeusMethod:
         if batch.distance is not None:
             error = depth_loss(out.distance, out.opacity, batch.distance)
             loss = loss + config.depth_weight * error
+        return loss
+
+    def _picture_loss(self, out: SurfaceRays, batch: RayBatch, color: Tensor) -> Tensor:
+        """() losses of what is seen: colors and outline."""
+        config = self.config
+        if batch.weight is not None:  # pixels that do not count become those that are right
+            keep = batch.weight[:, None] > 0
+            color = torch.where(keep, color, batch.target)
+        loss = color_loss(color, batch.target, config.color_loss)
+        if config.mask_weight > 0:
+            loss = loss + config.mask_weight * mask_loss(out.opacity, batch.alpha)
         return loss
 
     def _optimize(self, step: int, rate: float) -> None:

@@ -32,6 +32,9 @@ class MethodEntry:
     scene: str | None = None
     """Callable (scene, config) -> Scene: the data as the method sees it, which once done changes
     nothing more; None: as it is."""
+    steps: str | None = None
+    """Callable (scene, config) -> int: steps of a run that is given neither steps nor time; None:
+    those of the settings."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -40,7 +43,11 @@ METHODS: dict[str, MethodEntry] = {
         "lumigraph.training.gaussians.method", "GaussiansMethod", "load_gaussians_model"
     ),
     "neus": MethodEntry(
-        "lumigraph.training.neus", "NeusMethod", "load_neus_model", "scene_of_surface"
+        "lumigraph.training.neus_playback",
+        "build_neus",
+        "load_neus",
+        "scene_of_surface",
+        "neus_steps",
     ),
 }
 
@@ -56,6 +63,14 @@ def prepared_scene(scene: Scene, config: RunConfig) -> Scene:
         return scene
     prepared: Scene = _named(entry.module, entry.scene)(scene, config)
     return prepared
+
+
+def planned_steps(scene: Scene, config: RunConfig) -> int | None:
+    """Steps of a run on a scene; None when time decides."""
+    entry = _entry(config.method)
+    if config.steps is not None or config.seconds is not None or entry.steps is None:
+        return config.planned_steps
+    return int(_named(entry.module, entry.steps)(scene, config))
 
 
 def build_method(scene: Scene, config: RunConfig, device: torch.device) -> Method:

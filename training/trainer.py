@@ -23,8 +23,9 @@ from .config import RunConfig, train_config
 from .control import TrainingControl, synchronize
 from .events import CheckpointEvent, FinishedEvent, Listener, MessageEvent, StepEvent
 from .files import append_line, newest_checkpoint, read_lines, write_json, write_text, write_yaml
-from .method import Model, Progress, StepResult
-from .registry import build_method
+from .method import Model, MomentMethod, Progress, StepResult
+from .moment_files import MomentRecord, write_moment
+from .registry import build_method, planned_steps
 from .run import Run, load_scene, scene_record
 
 KEPT_CHECKPOINTS = 2
@@ -122,11 +123,13 @@ class _Loop:
         self.device = choose_device(config.device)
         torch.manual_seed(config.seed)
         random.seed(config.seed)
+        self.planned = planned_steps(scene, config)
         self.method = build_method(scene, config, self.device)
         self._listener = on_event
         self.done = 0
         self.elapsed = 0.0
         self._pending: list[StepResult] = []
+        self._finished: MomentRecord | None = None
         self._last: StepEvent | None = None
         self._shown: Model | None = None
         self._bad_logs = 0
@@ -139,15 +142,14 @@ class _Loop:
     @property
     def fraction(self) -> float:
         """How much of the planned steps or time is used."""
-        planned = self.config.planned_steps
-        if planned is not None:
-            return min(1.0, self.done / planned)
+        if self.planned is not None:
+            return min(1.0, self.done / self.planned)
         assert self.config.seconds is not None
         return min(1.0, self.elapsed / self.config.seconds)
 
     def _progress(self) -> Progress:
         done, fraction = self.done, self.fraction
-        planned = self.config.planned_steps
+        planned = self.planned
         if planned is None:
             known = fraction > KNOWN_PACE
             planned = round(done / fraction) if known else self.config.default_steps
@@ -212,15 +214,23 @@ class _Loop:
         begin = time.perf_counter()
         # waking the engine's own thread takes longer than the backward of a small step
         with torch.autograd.set_multithreading_enabled(False):
-            self._pending.append(self.method.step(self._progress()))
+            result = self.method.step(self._progress())
+        self._finished = result.finished
+        self._pending.append(dataclasses.replace(result, finished=None))
         self.done += 1
         if self.done % self.config.log_every == 0:
             # without it the host runs ahead of a GPU and a time budget would be overrun
             synchronize(self.device)
         self.elapsed += time.perf_counter() - begin
+        self._write_finished()
         self.control.step = self.done
         if self.done % self.config.log_every == 0:
             self._log()
+
+    def _write_finished(self) -> None:
+        if self._finished is not None:
+            write_moment(self.folder, self._finished)
+        self._finished = None
 
     def _log(self, force: bool = False) -> None:
         if not self._pending:
@@ -231,14 +241,15 @@ class _Loop:
         rays = sum(r.rays for r in results)
         samples = [r.samples.float() for r in results if r.samples is not None]
         since = self._last.elapsed if self._last else 0.0
+        rate = results[-1].rate
         event = StepEvent(
             step=self.done,
-            steps_total=self.config.planned_steps,
+            steps_total=self.planned,
             loss=loss,
             psnr=psnr(max(error, 1e-12)) if math.isfinite(error) else math.nan,
             rays_per_second=rays / max(self.elapsed - since, 1e-9),
             samples_per_ray=float(torch.stack(samples).sum()) / max(rays, 1) if samples else None,
-            learning_rate=self.config.main_rate * self._progress().rate,
+            learning_rate=self.config.main_rate * (self._progress().rate if rate is None else rate),
             elapsed=self.elapsed,
             budget_fraction=self.fraction,
             extras=dict(results[-1].extras),
@@ -266,6 +277,9 @@ class _Loop:
         """Write a checkpoint and drop all but the newest few."""
         path = self.folder / "checkpoints" / f"step-{self.done:08d}.safetensors"
         method = self.method
+        self._write_finished()  # an interrupt may have come in between
+        if isinstance(method, MomentMethod):
+            write_moment(self.folder, method.moment())
         tensors = {**method.state(), **method.random_state(), **method.small_state()}
         header = {"step": self.done, "elapsed": self.elapsed, **method.header()}
         save_checkpoint(path, tensors, header)

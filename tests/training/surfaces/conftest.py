@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumigraph.core import Cameras, MemoryImages, PointCloud, Scene, cube
-from lumigraph.core.transforms import look_at
+from lumigraph.core import Cameras, MemoryImages, PointCloud, Scene, Similarity, cube
+from lumigraph.core.transforms import look_at, rotation_exp
 from lumigraph.training import NeusConfig, train_config
 
 PIXELS = 48
@@ -51,9 +51,15 @@ def spread(count: int) -> Tensor:
     return torch.stack([flat * angle.cos(), flat * angle.sin(), height], 1)
 
 
-def pictures(cameras: Cameras, distance: Distance) -> tuple[list[Tensor], list[Tensor]]:
-    """RGBA pictures and depths of a shape painted by where its points lie."""
+def pictures(
+    cameras: Cameras, distance: Distance, motion: Similarity | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """RGBA pictures and depths of a shape painted by where its points lie, moved from its own frame
+    by a rigid motion."""
     images, depths = [], []
+    if motion is not None:
+        still = motion.inverse().apply_poses(cameras.camera_to_world)
+        cameras = cameras.with_poses(still)
     for k in range(len(cameras)):
         rays = cameras.image_rays(k)
         along = torch.full((len(rays),), 0.5)
@@ -80,6 +86,42 @@ def make_scene(shape: str, *, views: int = 16, pixels: int = PIXELS) -> Scene:
         source="memory",
         cameras=cameras,
         splits={"train": torch.arange(views), "test": torch.tensor([views, views + 1])},
+        bounds=cube(torch.zeros(3), SIDE),
+        images=MemoryImages(images),
+        depths=MemoryMaps(depths),
+        has_alpha=True,
+    )
+
+
+def motions(count: int, shift: float, turn: float) -> list[Similarity]:
+    """Of something that moves along x and turns about z by as much (radians) at each moment."""
+    found = []
+    for k in range(count):
+        rotation = rotation_exp(torch.tensor([0.0, 0.0, turn * k]))
+        found.append(Similarity(1.0, rotation, torch.tensor([shift * (k - 1), 0.0, 0.0])))
+    return found
+
+
+def moving_scene(
+    moves: list[Similarity], *, views: int = 10, pixels: int = PIXELS, shape: str = "ring"
+) -> Scene:
+    """A shape at several moments, each seen by the same cameras; the last one is for tests."""
+    poses = look_at(3.0 * spread(views + 1), torch.zeros(3), up=[0.0, 0.1, 1.0])
+    parts, images, depths = [], [], []
+    for k, move in enumerate(moves):
+        time = k / max(len(moves) - 1, 1)
+        cameras = Cameras.from_intrinsics(poses, pixels, pixels, 1.3 * pixels, times=time)
+        seen = pictures(cameras, SHAPES[shape], move)
+        parts.append(cameras)
+        images += seen[0]
+        depths += seen[1]
+    place = torch.arange(len(images))
+    held = place % (views + 1) == views
+    return Scene(
+        name="moving",
+        source="memory",
+        cameras=Cameras.concatenate(parts),
+        splits={"train": place[~held], "test": place[held]},
         bounds=cube(torch.zeros(3), SIDE),
         images=MemoryImages(images),
         depths=MemoryMaps(depths),
@@ -159,3 +201,26 @@ def quick() -> NeusConfig:
         log_every=5,
         device="cpu",
     )
+
+
+@dataclass(frozen=True)
+class Moving:
+    """A shape that moves as a whole."""
+
+    scene: Scene
+    motions: list[Similarity]
+    """From the shape's own frame to the scene's, at each moment."""
+
+
+@pytest.fixture(scope="session")
+def moving() -> Moving:
+    """Three moments of a ring that slides by an eighth of the bounds and turns by 14 degrees."""
+    moves = motions(3, 0.25, 0.25)
+    return Moving(moving_scene(moves), moves)
+
+
+@pytest.fixture
+def sequence(quick: NeusConfig) -> NeusConfig:
+    """Settings for 20 steps: 8 of the first moment and 6 of each other one, 2 of them moving."""
+    changes = {"first_steps": 8, "later_steps": 6, "motion_steps": 2, "warmup_steps": 2}
+    return replace(quick, steps=None, log_every=1, **changes)
