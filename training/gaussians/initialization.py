@@ -19,7 +19,7 @@ from lumigraph.core.gaussian_cloud import GaussianCloud
 from lumigraph.core.harmonics import Y_0
 from lumigraph.core.shapes import check_shapes
 from lumigraph.fields import VolumeField
-from lumigraph.training.config_gaussians import GaussiansConfig
+from lumigraph.training.config_gaussians import SplatConfig
 
 from .silhouettes import judge_points
 from .strategy import draw_rows
@@ -36,7 +36,7 @@ VOLUME_CHUNK = 2**18
 EMPTY, SOLID = 0.1, 0.9  # opacities of a cell below and above which it holds no surface
 
 
-def initial_cloud(scene: Scene, config: GaussiansConfig) -> tuple[GaussianCloud, list[str]]:
+def initial_cloud(scene: Scene, config: SplatConfig) -> tuple[GaussianCloud, list[str]]:
     """The Gaussians that a configuration asks to start from, on the CPU, and notes on them.
 
     Raises:

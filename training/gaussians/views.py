@@ -22,6 +22,8 @@ from lumigraph.training.pixels import check_images, load_pixels
 
 from .depth_targets import depth_target
 
+MOST_WORKERS = 4  # decoding images at a time
+
 
 @dataclass(frozen=True)
 class ViewImages:
@@ -51,6 +53,11 @@ class View:
     """The same for the rasteriser, on the training device."""
     images: ViewImages
 
+    @property
+    def time(self) -> float | None:
+        """Of the camera, in [0, 1]."""
+        return None if self.camera.times is None else float(self.camera.times[0])
+
     def directions(self) -> Tensor:
         """(H W, 3) unit directions of the pixels in the scene frame, on the training device."""
         return self.camera.image_rays(0).directions.to(self.splat.world_to_camera.device)
@@ -64,10 +71,10 @@ class View:
 
 
 class ViewSampler:
-    """Each view once, then in another order again.
+    """Each view once, then in another order again; cameras and times of a moving scene alike.
 
-    Images are kept on the device as they are needed, up to a budget, and the next one is prepared
-    in the background.
+    Images are kept on the device as they are needed, up to a budget, and the next ones are prepared
+    in the background. A scene of any number of images takes no more than the budget and those.
 
     Args:
         scene: with images.
@@ -77,6 +84,7 @@ class ViewSampler:
         seed: of the order.
         depths: also prepare depths, from the scene's depth maps or else its points.
         near: depth before which the rasteriser sees nothing, scene units.
+        ahead: views that are prepared before they are asked for.
 
     Raises:
         DataError: no images; or depths are wanted and nothing is known of them.
@@ -92,6 +100,7 @@ class ViewSampler:
         seed: int,
         depths: bool = False,
         near: float = NEAR,
+        ahead: int = 1,
     ) -> None:
         check_images(scene)
         if depths and scene.depths is None and scene.points is None:
@@ -105,8 +114,10 @@ class ViewSampler:
         self._scale = 1.0
         self._kept: dict[int, View] = {}
         self._kept_bytes = 0
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="next-view")
-        self._ahead: tuple[int, float, Future[View]] | None = None
+        workers = min(ahead, MOST_WORKERS)
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="next-view")
+        self._most_ahead = ahead
+        self._ahead: dict[int, Future[View]] = {}
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -118,7 +129,7 @@ class ViewSampler:
             scale: factor on width and height, in (0, 1].
         """
         if scale != self._scale:
-            self._scale, self._kept, self._kept_bytes = scale, {}, 0
+            self._scale, self._kept, self._kept_bytes, self._ahead = scale, {}, 0, {}
         place = self._advance()
         view = self._kept.get(place) or self._awaited(place)
         self._keep(view)
@@ -134,20 +145,14 @@ class ViewSampler:
         return place
 
     def _awaited(self, place: int) -> View:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[:2] == (place, self._scale):
-            return ahead[2].result()
-        return self._prepare(place, self._scale)
+        ahead = self._ahead.pop(place, None)
+        return self._prepare(place, self._scale) if ahead is None else ahead.result()
 
     def _prepare_next(self) -> None:
         # what follows the last view of an order is not known yet
-        if self._next >= len(self._order):
-            return
-        place = int(self._order[self._next])
-        known = self._ahead is not None and self._ahead[:2] == (place, self._scale)
-        if place not in self._kept and not known:
-            work = self._worker.submit(self._prepare, place, self._scale)
-            self._ahead = (place, self._scale, work)
+        for place in self._order[self._next : self._next + self._most_ahead].tolist():
+            if place not in self._kept and place not in self._ahead:
+                self._ahead[place] = self._workers.submit(self._prepare, place, self._scale)
 
     def _keep(self, view: View) -> None:
         size = view.images.nbytes
@@ -185,7 +190,7 @@ class ViewSampler:
         """Go on from `state`."""
         self._generator.set_state(tensors["random.views"].cpu())
         self._order, self._next = tensors["random.views_left"].cpu().clone(), 0
-        self._ahead = None
+        self._ahead = {}
 
 
 def _reduced(image: Tensor, width: int, height: int) -> Tensor:
