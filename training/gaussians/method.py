@@ -29,10 +29,9 @@ from .views import View
 
 
 def build_strategy(
-    config: SplatConfig, *, extent: float, device: torch.device
+    config: SplatConfig, *, extent: float, device: torch.device, seed: int
 ) -> DefaultStrategy | McmcStrategy:
     """The strategy that a configuration names."""
-    seed = config.seed + 2
     if config.strategy == "mcmc":
         return McmcStrategy(config, device=device, seed=seed)
     return DefaultStrategy(config, extent=extent, device=device, seed=seed)
@@ -87,7 +86,9 @@ class GaussiansMethod(SplatMethod):
         super().__init__(scene, config, device)
         cloud, self._notes = (initial, []) if initial is not None else initial_cloud(scene, config)
         self.field = Gaussians(cloud.to(device))
-        self.strategy = build_strategy(config, extent=self.extent, device=device)
+        self.strategy = build_strategy(
+            config, extent=self.extent, device=device, seed=config.seed + 2
+        )
         self.gaussians = GaussianState(self.field, self.strategy.statistics)
         self.parts = [Part("strategy", self.gaussians, self.strategy)]
 

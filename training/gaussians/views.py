@@ -56,7 +56,7 @@ class View:
     @property
     def time(self) -> float | None:
         """Of the camera, in [0, 1]."""
-        return None if self.camera.times is None else float(self.camera.times[0])
+        return _time(self.camera)
 
     def directions(self) -> Tensor:
         """(H W, 3) unit directions of the pixels in the scene frame, on the training device."""
@@ -136,6 +136,12 @@ class ViewSampler:
         self._prepare_next()
         return view
 
+    def some(self, most: int) -> list[tuple[float | None, SplatCamera]]:
+        """Times and cameras of at most so many views, evenly spread, at the size of the hour."""
+        places = torch.linspace(0, len(self) - 1, min(most, len(self))).round().long().tolist()
+        views = [self._sized(place, self._scale) for place in places]
+        return [(_time(camera), self._splat(camera)) for camera in views]
+
     def _advance(self) -> int:
         if self._next >= len(self._order):
             self._order = torch.randperm(len(self), generator=self._generator)
@@ -161,23 +167,28 @@ class ViewSampler:
             self._kept_bytes += size
 
     def _prepare(self, place: int, scale: float) -> View:
-        index, camera = self._indices[place], self._cameras[place]
+        index, camera = self._indices[place], self._sized(place, scale)
         rgba = load_pixels(self._scene, index)
-        width, height = (max(side, 1) for side in reduced_size(*camera.size(0), scale))
+        width, height = camera.size(0)
         weight = None
         if self._scene.masks is not None:
             mask = self._scene.masks.load(index).to(torch.uint8)[..., None] * 255
             weight = _reduced(mask, width, height)[..., 0].float() / 255
-        camera = camera.resized_to(width, height)
         depth = depth_target(self._scene, index, camera) if self._depths else None
         images = ViewImages(
             _reduced(rgba, width, height).to(self._device),
             None if weight is None else weight.to(self._device),
             None if depth is None else depth.to(self._device),
         )
+        return View(place, camera, self._splat(camera), images)
+
+    def _sized(self, place: int, scale: float) -> Cameras:
+        camera = self._cameras[place]
+        return camera.resized_to(*(max(side, 1) for side in reduced_size(*camera.size(0), scale)))
+
+    def _splat(self, camera: Cameras) -> SplatCamera:
         splat = SplatCamera.from_cameras(camera, near=self._near)
-        splat = splat.with_pose(splat.world_to_camera.to(self._device))
-        return View(place, camera, splat, images)
+        return splat.with_pose(splat.world_to_camera.to(self._device))
 
     def state(self) -> dict[str, Tensor]:
         """Order and random numbers, for a checkpoint."""
@@ -191,6 +202,10 @@ class ViewSampler:
         self._generator.set_state(tensors["random.views"].cpu())
         self._order, self._next = tensors["random.views_left"].cpu().clone(), 0
         self._ahead = {}
+
+
+def _time(camera: Cameras) -> float | None:
+    return None if camera.times is None else float(camera.times[0])
 
 
 def _reduced(image: Tensor, width: int, height: int) -> Tensor:
