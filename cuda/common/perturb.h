@@ -1,6 +1,6 @@
 // Noise of one Gaussian's mean, as in reference/perturb.py.
 #pragma once
-#include "splat.h"
+#include "gaussian.h"
 
 namespace lg {
 

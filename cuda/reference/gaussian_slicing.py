@@ -71,7 +71,8 @@ def slice_constants(rotors: Tensor, log_scales: Tensor, shortest: float) -> Slic
     mirrored = (along + sign[:, None] * space[:, :, 3]) / (1 + unit[:, 3].abs())[:, None]
     axes = space[:, :, :3] - mirrored[:, :, None] * unit[:, None, :3]
     duration = length.clamp_min(shortest)
-    return SliceConstants(axes, along / duration[:, None], duration**-2)
+    speed = length / duration / duration
+    return SliceConstants(axes, along * speed[:, None], duration**-2)
 
 
 def slice_gaussians(

@@ -124,20 +124,20 @@ def _outputs(means: Tensor) -> tuple[Tensor, Tensor]:
     return means.new_empty(count, SPLAT_ROW), means.new_empty(count)
 
 
-def _contiguous(*tensors: Tensor) -> list[Tensor]:
+def contiguous(*tensors: Tensor) -> list[Tensor]:
     return [tensor.contiguous() for tensor in tensors]
 
 
-def _aligned(*tensors: Tensor) -> list[Tensor]:
+def aligned(*tensors: Tensor) -> list[Tensor]:
     """Contiguous, and at addresses that 16-byte accesses can take."""
-    return [t if t.data_ptr() % 16 == 0 else t.clone() for t in _contiguous(*tensors)]
+    return [t if t.data_ptr() % 16 == 0 else t.clone() for t in contiguous(*tensors)]
 
 
-def _cpu_options(options: list[int], harmonics: Tensor) -> ctypes.Array[ctypes.c_int32]:
+def cpu_options(options: list[int], harmonics: Tensor) -> ctypes.Array[ctypes.c_int32]:
     return (ctypes.c_int32 * 5)(*options, harmonics.shape[1])
 
 
-def _camera_bytes(camera: list[float]) -> bytes:
+def camera_bytes(camera: list[float]) -> bytes:
     return struct.pack(f"{len(camera)}f", *camera)
 
 
@@ -145,12 +145,12 @@ def project_cpu(
     means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, harmonics: Tensor,
     world_to_camera: Tensor, camera: list[float], options: list[int],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    inputs = _contiguous(means, rotations, scales, opacities, harmonics, world_to_camera)
+    inputs = contiguous(means, rotations, scales, opacities, harmonics, world_to_camera)
     splats, depths = _outputs(means)
     cpu_library().lg_splat_project(
         *map(pointer, inputs),
-        _camera_bytes(camera),
-        _cpu_options(options, harmonics),
+        camera_bytes(camera),
+        cpu_options(options, harmonics),
         ctypes.c_int64(len(means)),
         pointer(splats),
         pointer(depths),
@@ -168,11 +168,11 @@ def project_cuda(
     means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, harmonics: Tensor,
     world_to_camera: Tensor, camera: list[float], options: list[int],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    inputs = _aligned(means, rotations, scales, opacities, harmonics, world_to_camera)
+    inputs = aligned(means, rotations, scales, opacities, harmonics, world_to_camera)
     splats, depths = _outputs(means)
     count = len(means)
     _kernel("splat_project", options, harmonics)(
-        (-(-count // BLOCK),), (BLOCK,), *inputs, _camera_bytes(camera), options[2], count,
+        (-(-count // BLOCK),), (BLOCK,), *inputs, camera_bytes(camera), options[2], count,
         splats, depths,
     )  # fmt: skip
     return splats, depths
@@ -208,12 +208,12 @@ def project_backward_cpu(
     gradient: Tensor, splats: Tensor, tensors: list[Tensor], camera: list[float],
     options: list[int], wants_pose: bool,
 ) -> Six:  # fmt: skip
-    inputs, gradient = _contiguous(*tensors), gradient.contiguous()
+    inputs, gradient = contiguous(*tensors), gradient.contiguous()
     out = empty_gradients(inputs, wants_pose)
     cpu_library().lg_splat_project_backward(
         *map(pointer, inputs),
-        _camera_bytes(camera),
-        _cpu_options(options, inputs[4]),
+        camera_bytes(camera),
+        cpu_options(options, inputs[4]),
         ctypes.c_int64(len(gradient)),
         pointer(splats),
         pointer(gradient),
@@ -230,12 +230,12 @@ def project_backward_cuda(
 ) -> Six:  # fmt: skip
     """With `moments` the gradient by splats comes as blending adds it up, and `screen` (G, 2)
     receives that by screen positions if `screen_kind` says which."""
-    inputs, (gradient,) = _aligned(*tensors), _aligned(gradient)
+    inputs, (gradient,) = aligned(*tensors), aligned(gradient)
     out = empty_gradients(inputs, wants_pose)
     count = len(gradient)
     constants = {"LG_POSE": int(wants_pose), "LG_MOMENTS": int(moments)}
     _kernel("splat_project_backward", options, inputs[4], **constants)(
-        (-(-count // BLOCK),), (BLOCK,), *inputs, _camera_bytes(camera), options[2], count,
+        (-(-count // BLOCK),), (BLOCK,), *inputs, camera_bytes(camera), options[2], count,
         splats, gradient, *out[:5], out[5] if wants_pose else gradient,
         gradient if screen is None else screen, 0 if screen is None else screen_kind,
     )  # fmt: skip

@@ -6,7 +6,9 @@ Letters: G Gaussians, K harmonics.
 
 from __future__ import annotations
 
+import ctypes
 import math
+import struct
 from typing import Any
 
 import torch
@@ -14,13 +16,24 @@ from torch import Tensor
 
 from lumigraph.core.errors import InputError
 from lumigraph.core.shapes import ShapeCheck, check_shapes
-from lumigraph.cuda.dispatch import library, operation
+from lumigraph.cuda.build import cpu_library
+from lumigraph.cuda.dispatch import library, operation, pointer
 from lumigraph.cuda.reference import gaussian_slicing as reference
 from lumigraph.cuda.reference.gaussian_slicing import SHORTEST
 from lumigraph.cuda.reference.splat_projection import ProjectionOptions
+from lumigraph.cuda.runtime import kernel
 
 from .camera import SplatCamera
-from .projection import HARMONICS_COUNTS, SPLAT_ROW, bands_in_use
+from .projection import (
+    BLOCK,
+    HARMONICS_COUNTS,
+    SPLAT_ROW,
+    aligned,
+    bands_in_use,
+    camera_bytes,
+    contiguous,
+    cpu_options,
+)
 
 __all__ = ["project_gaussians4d"]
 
@@ -111,12 +124,73 @@ def check_gaussians4d(
         raise InputError(f"harmonics must have 1, 4, 9 or 16 rows; got {harmonics.shape[1]}")
 
 
+def _outputs(means: Tensor) -> tuple[Tensor, Tensor]:
+    count = means.shape[0]
+    return means.new_empty(count, SPLAT_ROW), means.new_empty(count)
+
+
+def _moment_bytes(moment: list[float]) -> bytes:
+    return struct.pack("2f", *moment)  # struct Moment of common/gaussian4d.h
+
+
+def _address(tensor: Tensor | None) -> ctypes.c_void_p | None:
+    return None if tensor is None else pointer(tensor)
+
+
+def _project_cpu(
+    means: Tensor, times: Tensor, rotors: Tensor, log_scales: Tensor, opacity_logits: Tensor,
+    harmonics: Tensor, log_plateaus: Tensor | None, world_to_camera: Tensor, camera: list[float],
+    moment: list[float], options: list[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    inputs = contiguous(means, times, rotors, log_scales, opacity_logits, harmonics)
+    (pose,) = contiguous(world_to_camera)
+    plateaus = None if log_plateaus is None else log_plateaus.contiguous()
+    splats, depths = _outputs(means)
+    cpu_library().lg_splat_project4d(
+        *map(pointer, inputs),
+        _address(plateaus),
+        pointer(pose),
+        camera_bytes(camera),
+        _moment_bytes(moment),
+        cpu_options(options, harmonics),
+        ctypes.c_int64(len(means)),
+        pointer(splats),
+        pointer(depths),
+    )
+    return splats, depths
+
+
+def _kernel(
+    name: str, options: list[int], harmonics: Tensor, log_plateaus: Tensor | None, **more: int
+) -> Any:
+    constants = {"LG_MODEL": options[0], "LG_BANDS": options[3], **more}
+    constants["LG_PLATEAUS"] = int(log_plateaus is not None)
+    return kernel("splat_project4d.cu", name, LG_ROWS=harmonics.shape[1], **constants)
+
+
+def _project_cuda(
+    means: Tensor, times: Tensor, rotors: Tensor, log_scales: Tensor, opacity_logits: Tensor,
+    harmonics: Tensor, log_plateaus: Tensor | None, world_to_camera: Tensor, camera: list[float],
+    moment: list[float], options: list[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    inputs = aligned(means, times, rotors, log_scales, opacity_logits, harmonics)
+    (pose,) = contiguous(world_to_camera)
+    plateaus = inputs[1] if log_plateaus is None else log_plateaus.contiguous()
+    splats, depths = _outputs(means)
+    count = len(means)
+    _kernel("splat_project4d", options, harmonics, log_plateaus)(
+        (-(-count // BLOCK),), (BLOCK,), *inputs, plateaus, pose, camera_bytes(camera),
+        _moment_bytes(moment), options[2], count, splats, depths,
+    )  # fmt: skip
+    return splats, depths
+
+
 def _project_fake(
     means: Tensor, times: Tensor, rotors: Tensor, log_scales: Tensor, opacity_logits: Tensor,
     harmonics: Tensor, log_plateaus: Tensor | None, world_to_camera: Tensor, camera: list[float],
     moment: list[float], options: list[int],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return means.new_empty(len(means), SPLAT_ROW), means.new_empty(len(means))
+    return _outputs(means)
 
 
 # ---- backward; without plateaus their gradient is empty, as is that of the pose where it is not
@@ -156,6 +230,48 @@ def project_backward_reference(
     )
 
 
+def project_backward_cpu(
+    gradient: Tensor, splats: Tensor, tensors: list[Tensor], log_plateaus: Tensor | None,
+    camera: list[float], moment: list[float], options: list[int], wants_pose: bool,
+) -> Eight:  # fmt: skip
+    *inputs, pose = contiguous(*tensors)
+    gradient = gradient.contiguous()
+    plateaus = None if log_plateaus is None else log_plateaus.contiguous()
+    out = empty_gradients([*inputs, pose], plateaus, wants_pose)
+    cpu_library().lg_splat_project4d_backward(
+        *map(pointer, inputs),
+        _address(plateaus),
+        pointer(pose),
+        camera_bytes(camera),
+        _moment_bytes(moment),
+        cpu_options(options, inputs[5]),
+        ctypes.c_int64(len(gradient)),
+        pointer(splats),
+        pointer(gradient),
+        *map(pointer, out[:6]),
+        None if plateaus is None else pointer(out[6]),
+        pointer(out[7]) if wants_pose else None,
+    )
+    return out
+
+
+def project_backward_cuda(
+    gradient: Tensor, splats: Tensor, tensors: list[Tensor], log_plateaus: Tensor | None,
+    camera: list[float], moment: list[float], options: list[int], wants_pose: bool,
+) -> Eight:  # fmt: skip
+    (*inputs, pose), (gradient,) = aligned(*tensors), aligned(gradient)
+    plateaus = None if log_plateaus is None else log_plateaus.contiguous()
+    out = empty_gradients([*inputs, pose], plateaus, wants_pose)
+    count = len(gradient)
+    run = _kernel("splat_project4d_backward", options, inputs[5], plateaus, LG_POSE=int(wants_pose))
+    run(
+        (-(-count // BLOCK),), (BLOCK,), *inputs, inputs[1] if plateaus is None else plateaus,
+        pose, camera_bytes(camera), _moment_bytes(moment), options[2], count, splats, gradient,
+        *out[:6], out[1] if plateaus is None else out[6], out[7] if wants_pose else gradient,
+    )  # fmt: skip
+    return out
+
+
 def _backward_fake(
     gradient: Tensor, splats: Tensor, tensors: list[Tensor], log_plateaus: Tensor | None,
     camera: list[float], moment: list[float], options: list[int], wants_pose: bool,
@@ -168,8 +284,8 @@ _project = operation(
     "Tensor opacity_logits, Tensor harmonics, Tensor? log_plateaus, Tensor world_to_camera, "
     "float[] camera, float[] moment, int[] options) -> (Tensor, Tensor)",
     reference=reference.project,
-    cpu=reference.project,
-    cuda=reference.project,
+    cpu=_project_cpu,
+    cuda=_project_cuda,
     fake=_project_fake,
 )
 _project_backward = operation(
@@ -177,8 +293,8 @@ _project_backward = operation(
     "Tensor? log_plateaus, float[] camera, float[] moment, int[] options, bool wants_pose) -> "
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     reference=project_backward_reference,
-    cpu=project_backward_reference,
-    cuda=project_backward_reference,
+    cpu=project_backward_cpu,
+    cuda=project_backward_cuda,
     fake=_backward_fake,
 )
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lumigraph.core.cameras import CameraModel, Cameras
 from lumigraph.core.harmonics import spherical_harmonics
+from lumigraph.core.rotors import rotor_from_quaternion
 from lumigraph.core.transforms import look_at, rotation_from_quaternion
 from lumigraph.cuda.dispatch import backend_override
 from lumigraph.cuda.ops import SplatCamera
@@ -113,6 +114,31 @@ def random_scene(
         tensors["background"] = uniform(3)
     tensors = {name: tensor.float().double() for name, tensor in tensors.items()}
     return SplatScene(tensors, side_camera(model, size), raw)
+
+
+def random_moving_scene(count: int = 70, *, plateaus: bool = False, **options: Any) -> SplatScene:
+    """The same in space and time: turned into each other, alive for long and for short, some
+    long before or after what is shown, and some that stand still."""
+    scene = random_scene(count, **options)
+    generator = torch.Generator().manual_seed(77 + count)
+    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    found = scene.tensors
+    rotors = rotor_from_quaternion(found.pop("rotations")) + 0.5 * normal(count, 8)
+    rotors[::7, 4:] = 0
+    in_time = -2.0 + 0.8 * normal(count, 1)
+    in_time[::7] = 6.0
+    moving = {
+        "means": found.pop("means"),
+        "times": 0.4 + 0.35 * normal(count),
+        "rotors": rotors * (0.2 + 3 * torch.rand(count, 1, generator=generator)),
+        "log_scales": torch.cat([found.pop("scales"), in_time], dim=1),
+        "opacity_logits": found.pop("opacities") + 1,
+        "harmonics": found.pop("harmonics"),
+    }
+    if plateaus:
+        moving["log_plateaus"] = -2 + 0.5 * normal(count)
+    tensors = {name: tensor.float().double() for name, tensor in (moving | found).items()}
+    return replace(scene, tensors=tensors)
 
 
 def side_camera(model: CameraModel, size: tuple[int, int]) -> Cameras:
@@ -256,8 +282,10 @@ def assert_near(ours: Tensor | None, right: Tensor | None, bound: float, name: s
 
 @pytest.fixture(scope="session")
 def scenes() -> Any:
-    """`scenes.random(...)` and `scenes.camera(model, size)`."""
-    return SimpleNamespace(random=random_scene, camera=side_camera, Scene=SplatScene)
+    """`scenes.random(...)`, `scenes.moving(...)` and `scenes.camera(model, size)`."""
+    return SimpleNamespace(
+        random=random_scene, moving=random_moving_scene, camera=side_camera, Scene=SplatScene
+    )
 
 
 @pytest.fixture(scope="session")
