@@ -74,6 +74,7 @@ def load_gaussians4d_model(
         active_degree=int(header["active_degree"]),
         shortest=float(header["shortest"]),
     )
+    field.eval()  # which renders from what was made ready once
     return Model(field, load_renderer(scene, config, tensors, path, device), device)
 
 
