@@ -57,6 +57,25 @@ class Placed:
     """(P,)."""
 
 
+def training_moments(scene: Scene) -> Tensor:
+    """(F,) ascending times of the training views, on the CPU.
+
+    Raises:
+        DataError: the scene has no times.
+    """
+    times = scene.cameras.times
+    if times is None:
+        raise DataError(
+            f"{scene.source}: has no times; use --method gaussians, or give 'time' to its frames"
+        )
+    return times[scene.split("train")].cpu().unique()
+
+
+def frame_duration(moments: Tensor) -> float:
+    """Usual distance of two moments (F,), as a part of the clip; of a single one, the clip."""
+    return float(moments.diff().median()) if len(moments) > 1 else 1.0
+
+
 def initial_cloud(scene: Scene, config: Gaussians4DConfig) -> tuple[GaussianCloud4D, list[str]]:
     """The Gaussians that a configuration asks to start from, on the CPU, and notes on them.
 
@@ -64,10 +83,6 @@ def initial_cloud(scene: Scene, config: Gaussians4DConfig) -> tuple[GaussianClou
         DataError: the scene has no times; points are asked for, and it has none; or the run to
             start from holds no Gaussians.
     """
-    if scene.moments is None:
-        raise DataError(
-            f"{scene.source}: has no times; use --method gaussians, or give 'time' to its frames"
-        )
     generator = torch.Generator().manual_seed(config.seed)
     if config.start_run is not None:
         return _from_run(scene, config, generator)
@@ -91,8 +106,6 @@ def random_places(
     scene: Scene, config: Gaussians4DConfig, count: int, generator: torch.Generator
 ) -> tuple[Placed, Placed]:
     """Random places for at most `count` Gaussians: of those that may never move, and the rest."""
-    moments = scene.moments
-    assert moments is not None
     plain = background_color(scene) if config.background in ("white", "black") else None
     held = config.initial_duration or _held_duration(scene)
     views = spread_views(scene.split("train"), ALWAYS_VIEWS)
@@ -107,11 +120,13 @@ def random_places(
         torch.full((len(positions),), config.initial_duration or longest),
     )
     parts = []
-    asked = spread_views(moments, MOST_MOMENTS)
-    places = _views_by_moment(scene)
+    asked = spread_views(training_moments(scene), MOST_MOMENTS)
+    train = scene.split("train")
+    assert scene.cameras.times is not None
+    times_of_views = scene.cameras.times[train].cpu()
     each = -(-(count - len(positions)) // len(asked))
     for moment in asked.tolist():
-        views = spread_views(places[moment], MOST_MOMENT_VIEWS)
+        views = spread_views(train[times_of_views == moment], MOST_MOMENT_VIEWS)
         found, shown = _allowed(scene, each, views, plain, generator)
         parts.append((found, shown, torch.full((len(found),), moment)))
     positions, colors, times = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -119,21 +134,12 @@ def random_places(
     return always, passing
 
 
-def _views_by_moment(scene: Scene) -> dict[float, Tensor]:
-    """Moment -> training views at it."""
-    train = scene.split("train")
-    assert scene.cameras.times is not None
-    times = scene.cameras.times[train].cpu()
-    return {float(time): train[times == time] for time in times.unique()}
-
-
 def _held_duration(scene: Scene) -> float:
     """As long as `HELD_VIEWS` training views take, at least a frame."""
-    train = scene.split("train")
-    assert scene.moments is not None
-    frame = 1 / max(len(scene.moments) - 1, 1)
-    views = len(train) / max(len(scene.moments), 1)
-    return min(max(HELD_VIEWS / max(views, 1) * frame / 2, frame), 1.0)
+    moments = training_moments(scene)
+    frame = frame_duration(moments)
+    views_of_one = len(scene.split("train")) / len(moments)
+    return min(max(HELD_VIEWS / views_of_one * frame / 2, frame), 1.0)
 
 
 def _allowed(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lumigraph.core import DataError, Scene
+from lumigraph.core import Scene
 from lumigraph.core.errors import CheckpointError
 from lumigraph.core.gaussian_cloud import GaussianCloud
 from lumigraph.core.gaussian_cloud4d import GaussianCloud4D
@@ -33,18 +33,13 @@ from lumigraph.training.method import Model, Progress
 
 from .consistency import Consistency
 from .default_strategy import Default4DStrategy
-from .initialization import initial_cloud
+from .initialization import frame_duration, initial_cloud, training_moments
 from .lifetimes import at_rest, unchanging
 from .mcmc_strategy import Mcmc4DStrategy
 from .pruning import blended_weights, scores
 
 SHAPE_NUMBERS = 17  # position, time, rotor, scales and opacity
 LEAST_LOG_OPACITY = 1e-3  # opacities are kept so far from 0 and 1 in the entropy
-
-
-def frame_duration(moments: Tensor) -> float:
-    """Least distance of two moments (F,), as a part of the clip; of a single one, the clip."""
-    return float(moments.diff().min()) if len(moments) > 1 else 1.0
 
 
 def load_gaussians4d_model(
@@ -101,13 +96,11 @@ class Gaussians4DMethod(SplatMethod):
         initial: GaussianCloud4D | None = None,
     ) -> None:
         self.config = config
+        moments = training_moments(scene)
         numbers = SHAPE_NUMBERS + config.plateaus
         self._forecast = check_memory(scene, config, device, shape_numbers=numbers)
         super().__init__(scene, config, device)
         cloud, self._notes = (initial, []) if initial is not None else initial_cloud(scene, config)
-        moments = scene.moments
-        if moments is None:
-            raise DataError(f"{scene.source}: has no times; use --method gaussians")
         self._frame = frame_duration(moments)
         shortest = config.shortest_duration * self._frame
         self.field = Gaussians4D(cloud.to(device), moments=moments, shortest=shortest)
