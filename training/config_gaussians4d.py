@@ -19,6 +19,7 @@ class Gaussians4DConfig(SplatConfig):
 
     RANGES: ClassVar[Ranges] = {
         **SplatConfig.RANGES,
+        "clip_length": (1e-2, 1e4),
         "initial_duration": (1e-4, 1e3),
         "times_rate": (0.0, 1.0),
         "shortest_duration": (1e-3, 100.0),
@@ -43,6 +44,9 @@ class Gaussians4DConfig(SplatConfig):
     """What is trained: `gaussians4d`, Gaussians in space and time that move, appear and vanish."""
     start_run: str | None = None
     """Run folder of method `gaussians` to start from, with moving Gaussians at random places."""
+    clip_length: float = 10.0
+    """Length of the clip in training: things that cross a scene unit in one of time are learned
+    best. Times and durations elsewhere are parts of the clip all the same."""
     initial_duration: float | None = None
     """Standard deviation in time at the start; None: about as long as a dozen views take, with
     `points` 0.45, and for places that are never empty the whole clip."""
@@ -57,7 +61,7 @@ class Gaussians4DConfig(SplatConfig):
     """Weight of the mean of -o ln o over opacities, which makes them 0 or 1."""
     consistency_weight: float = 0.0
     """Weight of the difference of a velocity to the mean of its neighbors', mean over Gaussians, in
-    scene units per clip."""
+    scene units per clip over `clip_length`."""
     consistency_neighbors: int = 8
     """Neighbors of a Gaussian in space and time."""
     consistency_time: float = 5.0

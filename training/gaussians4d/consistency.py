@@ -22,6 +22,8 @@ from lumigraph.training.config_gaussians4d import Gaussians4DConfig
 from lumigraph.training.gaussians.schedule import Clock
 from lumigraph.training.gaussians.strategy import GaussianState
 
+from .lifetimes import Clip
+
 SAME = 1e-7  # distance of copies
 CHUNK_NUMBERS = 2**27  # distances that a GPU holds at a time
 
@@ -66,13 +68,13 @@ class Consistency:
         config: weights and counts.
         device: of the Gaussians.
         seed: of the choice of compared Gaussians.
-        shortest: least standard deviation in time.
+        clip: the time of the scene.
     """
 
     def __init__(
-        self, config: Gaussians4DConfig, *, device: torch.device, seed: int, shortest: float
+        self, config: Gaussians4DConfig, *, device: torch.device, seed: int, clip: Clip
     ) -> None:
-        self._config, self._shortest = config, shortest
+        self._config, self._clip = config, clip
         self._generator = torch.Generator(device=device).manual_seed(seed)
         self._rows = torch.zeros(0, dtype=torch.int64, device=device)
         self._neighbors = torch.zeros(0, 0, dtype=torch.int64, device=device)
@@ -99,7 +101,7 @@ class Consistency:
         rotors = tensors.rotors.detach()[rows].requires_grad_()
         log_scales = tensors.log_scales.detach()[rows].requires_grad_()
         with torch.enable_grad():
-            velocities = slice_constants(rotors, log_scales, self._shortest).velocities
+            velocities = slice_constants(rotors, log_scales, self._clip.shortest).velocities
             loss = self._config.consistency_weight * self._loss(velocities, places)
             found = torch.autograd.grad(loss, [rotors, log_scales])
         for tensor, gradient in zip((tensors.rotors, tensors.log_scales), found, strict=True):
@@ -115,9 +117,8 @@ class Consistency:
         return torch.where(counted, (own - mean).abs(), 0.0).sum(dim=1).mean()
 
     def _search(self, values: Gaussian4DTensors, count: int) -> None:
-        points = torch.cat(
-            [values.means, self._config.consistency_time * values.times[:, None]], dim=1
-        )
+        far = self._config.consistency_time / self._clip.length
+        points = torch.cat([values.means, far * values.times[:, None]], dim=1)
         most = min(self._config.consistency_rows, len(points))
         order = torch.rand(len(points), generator=self._generator, device=points.device)
         self._rows = order.topk(most, sorted=False).indices.sort().values

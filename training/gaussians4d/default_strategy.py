@@ -19,7 +19,7 @@ from lumigraph.training.gaussians.default_strategy import SPLIT_SHRINK, DefaultS
 from lumigraph.training.gaussians.schedule import Clock
 from lumigraph.training.gaussians.strategy import GaussianState, ViewGradients
 
-from .lifetimes import peak_opacities
+from .lifetimes import Clip, peak_opacities
 
 State = GaussianState[Gaussian4DTensors]
 
@@ -32,7 +32,7 @@ class Default4DStrategy(DefaultStrategy):
         extent: size of the scene that scales are compared with, scene units.
         device: of the Gaussians.
         seed: of where the parts of a split land.
-        shortest: least standard deviation in time.
+        clip: the time of the scene.
     """
 
     config: Gaussians4DConfig
@@ -45,10 +45,10 @@ class Default4DStrategy(DefaultStrategy):
         extent: float,
         device: torch.device,
         seed: int,
-        shortest: float,
+        clip: Clip,
     ) -> None:
         super().__init__(config, extent=extent, device=device, seed=seed)
-        self._shortest = shortest
+        self._clip = clip
 
     def after_backward(self, gaussians: State, view: ViewGradients) -> None:
         super().after_backward(gaussians, view)
@@ -57,6 +57,7 @@ class Default4DStrategy(DefaultStrategy):
             return
         # the gradient is that of all views of the step, each of which comes here
         share = torch.nan_to_num(by_time, 0.0, 0.0, 0.0) / self.config.batch_views
+        share = share * self._clip.length  # the threshold is for clips of length 1
         gaussians.statistics["time_gradient_sum"].add_(share)
 
     def pulls(self, gaussians: State) -> Tensor:
@@ -70,8 +71,8 @@ class Default4DStrategy(DefaultStrategy):
     def large(self, gaussians: State, chosen: Tensor) -> Tensor:
         """In space where the screen asks, in time where the time does."""
         values = gaussians.values()
-        rates = slice_constants(values.rotors, values.log_scales, self._shortest).rates
-        long = rates.rsqrt() > self.config.split_duration
+        rates = slice_constants(values.rotors, values.log_scales, self._clip.shortest).rates
+        long = rates.rsqrt() > self.config.split_duration * self._clip.length
         by_space = super().pulls(gaussians)[chosen] > 1
         by_time = (self._time_pulls(gaussians) > 1)[chosen]
         return (by_space & super().large(gaussians, chosen)) | (by_time & long[chosen])
@@ -88,5 +89,5 @@ class Default4DStrategy(DefaultStrategy):
         )
 
     def superfluous(self, gaussians: State, clock: Clock) -> Tensor:
-        unseen = peak_opacities(gaussians.values(), self._shortest) < FAINTEST
+        unseen = peak_opacities(gaussians.values(), self._clip) < FAINTEST
         return super().superfluous(gaussians, clock) | unseen

@@ -1,9 +1,12 @@
 """When Gaussians are there, how far they move, and which of them do not change at all.
 
-Letters: G Gaussians in space and time.
+The clip runs over [0, `Clip.length`], in the unit of time that Gaussians are trained in. Letters: G
+Gaussians in space and time.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,62 +17,68 @@ from lumigraph.fields.gaussian_shapes import decomposed
 from lumigraph.fields.gaussians4d import FAINTEST
 
 
-def peak_opacities(values: Gaussian4DTensors, shortest: float) -> Tensor:
-    """(G,) highest opacity within the clip.
+@dataclass(frozen=True)
+class Clip:
+    """The time that a scene takes, in the unit that Gaussians are trained in."""
 
-    Args:
-        values: raw.
-        shortest: least standard deviation in time.
-    """
-    return _opacities_at(values, values.times.clamp(0, 1), shortest)
+    length: float
+    frame: float
+    """Usual distance of two moments."""
+    shortest: float
+    """Least standard deviation in time that is shown."""
 
 
-def _opacities_at(values: Gaussian4DTensors, at: Tensor, shortest: float) -> Tensor:
+def peak_opacities(values: Gaussian4DTensors, clip: Clip) -> Tensor:
+    """(G,) highest opacity of raw Gaussians within the clip."""
+    return _opacities_at(values, values.times.clamp(0, clip.length), clip)
+
+
+def _opacities_at(values: Gaussian4DTensors, at: Tensor, clip: Clip) -> Tensor:
     """(G,) at a time of each."""
-    rates = slice_constants(values.rotors, values.log_scales, shortest).rates
+    rates = slice_constants(values.rotors, values.log_scales, clip.shortest).rates
     away = (at - values.times).abs()
     if values.log_plateaus is not None:
         away = (away - values.log_plateaus.exp()).clamp_min(0)
     return values.opacity_logits.sigmoid() * torch.exp(-0.5 * rates * away.square())
 
 
-def durations(values: Gaussian4DTensors, shortest: float) -> Tensor:
-    """(G,) how much of the clip a Gaussian is there, as its mean opacity over its own highest one
-    would be with a box instead of a bell."""
-    rates = slice_constants(values.rotors, values.log_scales, shortest).rates
+def durations(values: Gaussian4DTensors, clip: Clip) -> Tensor:
+    """(G,) how much of the clip, up to 1, a Gaussian is there: as long as a box of its highest
+    opacity that is as large as its bell."""
+    rates = slice_constants(values.rotors, values.log_scales, clip.shortest).rates
     whole = rates.rsqrt() * (2 * torch.pi) ** 0.5
     if values.log_plateaus is not None:
         whole = whole + 2 * values.log_plateaus.exp()
-    return whole.clamp_max(1.0)
+    return (whole / clip.length).clamp_max(1.0)
 
 
 @torch.no_grad()
-def unchanging(values: Gaussian4DTensors, shortest: float, *, travel: float, fade: float) -> Tensor:
+def unchanging(values: Gaussian4DTensors, clip: Clip, *, travel: float, fade: float) -> Tensor:
     """(G,) bool: those that neither move nor fade to speak of within the clip.
 
     Args:
         values: raw.
-        shortest: least standard deviation in time.
+        clip: the time that counts.
         travel: how far they may move within the clip, in the geometric mean of their sizes.
         fade: part of their opacity that they may lose within it.
     """
-    constants = slice_constants(values.rotors, values.log_scales, shortest)
+    constants = slice_constants(values.rotors, values.log_scales, clip.shortest)
     size = values.log_scales[:, :3].mean(dim=1).exp()
-    resting = constants.velocities.norm(dim=1) <= travel * size
-    both = [_opacities_at(values, torch.full_like(values.times, end), shortest) for end in (0, 1)]
-    least = torch.minimum(*both)
-    highest = peak_opacities(values, shortest)
+    resting = constants.velocities.norm(dim=1) * clip.length <= travel * size
+    ends = (torch.full_like(values.times, end) for end in (0, clip.length))
+    least = torch.minimum(*(_opacities_at(values, end, clip) for end in ends))
+    highest = peak_opacities(values, clip)
     return resting & (least >= (1 - fade) * highest) & (highest >= FAINTEST)
 
 
 @torch.no_grad()
-def at_rest(values: Gaussian4DTensors, shortest: float) -> GaussianTensors:
+def at_rest(values: Gaussian4DTensors, clip: Clip) -> GaussianTensors:
     """What Gaussians look like in the middle of the clip, as Gaussians in space."""
-    constants = slice_constants(values.rotors, values.log_scales, shortest)
-    middle = torch.full_like(values.times, 0.5)
+    constants = slice_constants(values.rotors, values.log_scales, clip.shortest)
+    middle = torch.full_like(values.times, clip.length / 2)
     rotations, log_scales = decomposed(constants.axes)
     moved = constants.velocities * (middle - values.times)[:, None]
-    opacities = _opacities_at(values, middle, shortest)
+    opacities = _opacities_at(values, middle, clip)
     return GaussianTensors(
         values.means + moved,
         rotations,

@@ -21,7 +21,7 @@ from lumigraph.training.gaussians.mcmc_strategy import McmcStrategy
 from lumigraph.training.gaussians.schedule import Clock
 from lumigraph.training.gaussians.strategy import EditCounts, GaussianState
 
-from .lifetimes import peak_opacities
+from .lifetimes import Clip, peak_opacities
 
 NOISE_STEPS = 8  # noise comes every so many steps, and so much stronger
 STEEPNESS, THRESHOLD = 100.0, 0.005  # of the gate by opacity, as in `perturb_means_`
@@ -35,16 +35,16 @@ class Mcmc4DStrategy(McmcStrategy):
         config: when and how.
         device: of the Gaussians.
         seed: of the choice of Gaussians and of the noise.
-        shortest: least standard deviation in time.
+        clip: the time of the scene.
     """
 
     config: Gaussians4DConfig
 
     def __init__(
-        self, config: Gaussians4DConfig, *, device: torch.device, seed: int, shortest: float
+        self, config: Gaussians4DConfig, *, device: torch.device, seed: int, clip: Clip
     ) -> None:
         super().__init__(config, device=device, seed=seed)
-        self._shortest = shortest
+        self._clip = clip
         self._due = False
 
     @torch.no_grad()
@@ -55,7 +55,7 @@ class Mcmc4DStrategy(McmcStrategy):
         return super().after_step(gaussians, clock, means_rate=means_rate)
 
     def alive(self, gaussians: GaussianState[Gaussian4DTensors], opacities: Tensor) -> Tensor:
-        seen = peak_opacities(gaussians.values(), self._shortest) >= FAINTEST
+        seen = peak_opacities(gaussians.values(), self._clip) >= FAINTEST
         return super().alive(gaussians, opacities) & seen
 
     @torch.no_grad()
@@ -65,7 +65,9 @@ class Mcmc4DStrategy(McmcStrategy):
         values = gaussians.values()
         opacities = values.opacity_logits.sigmoid()
         rows = (opacities < MOST_OPACITY).nonzero()[:, 0]
-        constants = slice_constants(values.rotors[rows], values.log_scales[rows], self._shortest)
+        constants = slice_constants(
+            values.rotors[rows], values.log_scales[rows], self._clip.shortest
+        )
         drawn = torch.randn(len(rows), 4, generator=self.generator, device=gaussians.device)
         gate = torch.sigmoid(-STEEPNESS * (opacities[rows] - THRESHOLD))[:, None]
         gate = gate * math.sqrt(NOISE_STEPS)

@@ -34,7 +34,7 @@ from lumigraph.training.method import Model, Progress
 from .consistency import Consistency
 from .default_strategy import Default4DStrategy
 from .initialization import frame_duration, initial_cloud, training_moments
-from .lifetimes import at_rest, unchanging
+from .lifetimes import Clip, at_rest, unchanging
 from .mcmc_strategy import Mcmc4DStrategy
 from .pruning import blended_weights, scores
 
@@ -62,15 +62,37 @@ def load_gaussians4d_model(
     missing = [key for key in (*keys, *still_keys) if key not in tensors]
     if missing:
         raise CheckpointError(f"{path}: holds no {missing[0]!r}; it belongs to another model")
+    length = float(header["clip_length"])
     field = Gaussians4D(
-        GaussianCloud4D(*(tensors[key] for key in keys)).to(device),
+        GaussianCloud4D(*(tensors[key] for key in keys)).retimed(1 / length).to(device),
         still=GaussianCloud(*(tensors[key] for key in still_keys)).to(device),
         moments=torch.tensor(header["moments"], device=device),
         active_degree=int(header["active_degree"]),
-        shortest=float(header["shortest"]),
+        shortest=float(header["shortest"]) / length,
     )
     field.eval()  # which renders from what was made ready once
     return Model(field, load_renderer(scene, config, tensors, path, device), device)
+
+
+class TrainedGaussians4D(Gaussians4D):
+    """The field while it trains, whose Gaussians have times over [0, `length`].
+
+    The angle between the time and the axis that a Gaussian moves along is what is learned of a
+    velocity: hardly any for slow ones, and close to a right angle where a scene is crossed within a
+    small part of the clip. With a longer clip they move at about their own size in a unit of time.
+    """
+
+    def __init__(
+        self, cloud: GaussianCloud4D, *, moments: Tensor, shortest: float, length: float
+    ) -> None:
+        super().__init__(cloud.retimed(length), moments=moments, shortest=shortest)
+        self.length = length
+
+    def _time(self, time: float | None) -> float:
+        return super()._time(time) * self.length
+
+    def cloud(self) -> GaussianCloud4D:
+        return super().cloud().retimed(1 / self.length)
 
 
 class Gaussians4DMethod(SplatMethod):
@@ -101,26 +123,29 @@ class Gaussians4DMethod(SplatMethod):
         self._forecast = check_memory(scene, config, device, shape_numbers=numbers)
         super().__init__(scene, config, device)
         cloud, self._notes = (initial, []) if initial is not None else initial_cloud(scene, config)
-        self._frame = frame_duration(moments)
-        shortest = config.shortest_duration * self._frame
-        self.field = Gaussians4D(cloud.to(device), moments=moments, shortest=shortest)
-        moving = self._moving_strategy(shortest)
+        frame = frame_duration(moments) * config.clip_length
+        self.clip = Clip(config.clip_length, frame, config.shortest_duration * frame)
+        self.field = TrainedGaussians4D(
+            cloud.to(device),
+            moments=moments,
+            shortest=self.clip.shortest,
+            length=self.clip.length,
+        )
+        moving = self._moving_strategy()
         still = build_strategy(config, extent=self.extent, device=device, seed=config.seed + 4)
         self.moving = GaussianState[Gaussian4DTensors](self.field, moving.statistics)
         self.still = GaussianState[GaussianTensors](
             self.field.still, still.statistics, part="still."
         )
         self.parts = [Part("strategy", self.moving, moving), Part("still", self.still, still)]
-        self.consistency = Consistency(
-            config, device=device, seed=config.seed + 5, shortest=shortest
-        )
+        self.consistency = Consistency(config, device=device, seed=config.seed + 5, clip=self.clip)
 
-    def _moving_strategy(self, shortest: float) -> Default4DStrategy | Mcmc4DStrategy:
+    def _moving_strategy(self) -> Default4DStrategy | Mcmc4DStrategy:
         config, seed = self.config, self.config.seed + 2
         if config.strategy == "mcmc":
-            return Mcmc4DStrategy(config, device=self.device, seed=seed, shortest=shortest)
+            return Mcmc4DStrategy(config, device=self.device, seed=seed, clip=self.clip)
         return Default4DStrategy(
-            config, extent=self.extent, device=self.device, seed=seed, shortest=shortest
+            config, extent=self.extent, device=self.device, seed=seed, clip=self.clip
         )
 
     def notes(self) -> Sequence[str]:
@@ -137,14 +162,14 @@ class Gaussians4DMethod(SplatMethod):
     ) -> SplatImages:
         assert view.time is not None
         return self.field.render(
-            view.time, camera, options, background=background, screen_probe=probe
+            view.time * self.clip.length, camera, options, background=background, screen_probe=probe
         )
 
     def rates(self, progress: Progress) -> Mapping[str, float]:
         config = self.config
         return {
             "means": config.means_rate * self.extent * progress.rate,
-            "times": config.times_rate * progress.rate,
+            "times": config.times_rate * self.clip.length * progress.rate,
             "rotors": config.rotations_rate,
             "rotations": config.rotations_rate,
             "log_scales": config.scales_rate,
@@ -190,12 +215,10 @@ class Gaussians4DMethod(SplatMethod):
     def _bring_to_rest(self) -> None:
         """Move Gaussians that do not change to the still part."""
         values, config = self.moving.values(), self.config
-        resting = unchanging(
-            values, self.field.shortest, travel=config.still_travel, fade=config.still_fade
-        )
+        resting = unchanging(values, self.clip, travel=config.still_travel, fade=config.still_fade)
         rows = resting.nonzero()[:, 0]
         if len(rows):
-            self.still.append(at_rest(self.moving.rows(rows), self.field.shortest))
+            self.still.append(at_rest(self.moving.rows(rows), self.clip))
             self.moving.keep(~resting)
 
     def _prunes(self, clock: Clock) -> bool:
@@ -205,10 +228,10 @@ class Gaussians4DMethod(SplatMethod):
     def _prune(self) -> None:
         """Remove the Gaussians that add least to the training views."""
         views = self.views.some(self.config.prune_views)
-        seen = [(time, camera) for time, camera in views if time is not None]
+        seen = [(t * self.clip.length, camera) for t, camera in views if t is not None]
         with torch.enable_grad():
             weights = blended_weights(self.field, seen)
-        found = scores(self.field, weights, frame=self._frame)
+        found = scores(self.field, weights, self.clip)
         kept = torch.ones_like(found, dtype=torch.bool)
         kept[found.argsort()[: int(self.config.prune_share * len(found))]] = False
         count = len(self.moving)
@@ -228,7 +251,12 @@ class Gaussians4DMethod(SplatMethod):
 
     def header(self) -> dict[str, Any]:
         moments = self.field.moments.tolist()
-        return {**super().header(), "moments": moments, "shortest": self.field.shortest}
+        return {
+            **super().header(),
+            "moments": moments,
+            "shortest": self.clip.shortest,
+            "clip_length": self.clip.length,
+        }
 
     def restore(self, tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> None:
         super().restore(tensors, header, path)

@@ -15,14 +15,14 @@ from torch import Tensor
 from lumigraph.cuda.splatting import SplatCamera
 from lumigraph.fields import Gaussians4D
 
-from .lifetimes import durations
+from .lifetimes import Clip, durations
 
 
 def blended_weights(field: Gaussians4D, views: Iterable[tuple[float, SplatCamera]]) -> Tensor:
     """(A,) sums of blending weights over the pixels of views, first of moving, then of still ones.
 
     Args:
-        views: time and camera of each.
+        views: time and camera of each; the time as Gaussians have it.
     """
     count = len(field) + len(field.still)
     total = torch.zeros(count, device=field.means.device)
@@ -36,14 +36,10 @@ def blended_weights(field: Gaussians4D, views: Iterable[tuple[float, SplatCamera
 
 
 @torch.no_grad()
-def scores(field: Gaussians4D, weights: Tensor, *, frame: float) -> Tensor:
-    """(A,) scores of moving and then of still Gaussians.
-
-    Args:
-        weights: (A,) of `blended_weights`.
-        frame: part of the clip that a frame takes.
-    """
+def scores(field: Gaussians4D, weights: Tensor, clip: Clip) -> Tensor:
+    """(A,) scores of moving and then of still Gaussians, from their blended weights (A,)."""
     there = torch.ones_like(weights)
     values = type(field.tensors)(*(None if t is None else t.detach() for t in field.tensors))
-    there[: len(field)] = durations(values, field.shortest)
+    there[: len(field)] = durations(values, clip)
+    frame = clip.frame / clip.length
     return weights * (there + frame) / (1 + frame)

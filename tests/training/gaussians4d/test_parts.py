@@ -18,6 +18,7 @@ from lumigraph.training.gaussians4d.consistency import Consistency, nearest_rows
 from lumigraph.training.gaussians4d.default_strategy import Default4DStrategy
 from lumigraph.training.gaussians4d.initialization import random_places
 from lumigraph.training.gaussians4d.lifetimes import (
+    Clip,
     at_rest,
     durations,
     peak_opacities,
@@ -27,6 +28,7 @@ from lumigraph.training.gaussians4d.mcmc_strategy import Mcmc4DStrategy
 from lumigraph.training.gaussians4d.pruning import blended_weights, scores
 
 CPU, SHORTEST = torch.device("cpu"), 1e-3
+CLIP = Clip(1.0, 0.1, SHORTEST)
 
 
 def random_cloud(count: int = 40, *, plateaus: bool = False) -> GaussianCloud4D:
@@ -55,10 +57,10 @@ def test_the_peak_is_the_highest_opacity_of_the_clip(plateaus):
         ).opacities
         for time in torch.linspace(0, 1, 401)
     ]
-    found = peak_opacities(tensors_of(cloud), SHORTEST)
+    found = peak_opacities(tensors_of(cloud), CLIP)
     highest = torch.stack(seen).amax(dim=0)
     assert bool((found >= highest - 1e-6).all())
-    long = durations(tensors_of(cloud), SHORTEST) > 0.1  # others may peak between two looks
+    long = durations(tensors_of(cloud), CLIP) > 0.1  # others may peak between two looks
     assert torch.allclose(found[long], highest[long], atol=1e-2)
 
 
@@ -67,7 +69,7 @@ def test_durations_are_those_of_boxes_as_large():
         random_cloud(2), rotors=torch.tensor([[1.0, 0, 0, 0, 0, 0, 0, 0]]).repeat(2, 1)
     )
     cloud.log_scales[:, 3] = torch.tensor([0.1, 9.0]).log()
-    found = durations(tensors_of(cloud), SHORTEST)
+    found = durations(tensors_of(cloud), CLIP)
     assert found.tolist() == pytest.approx([0.1 * math.sqrt(2 * math.pi), 1.0], rel=1e-4)
 
 
@@ -76,13 +78,13 @@ def test_only_what_neither_moves_nor_fades_is_unchanging(balls):
     faded.log_scales[:, 3] = 0.0
     cloud = GaussianCloud4D.concatenate([balls, faded])
     options = {"travel": 0.5, "fade": 0.1}
-    assert unchanging(tensors_of(cloud), SHORTEST, **options).tolist() == [False, True, False]
-    assert unchanging(tensors_of(cloud), SHORTEST, travel=0.5, fade=0.2).tolist() == [
+    assert unchanging(tensors_of(cloud), CLIP, **options).tolist() == [False, True, False]
+    assert unchanging(tensors_of(cloud), CLIP, travel=0.5, fade=0.2).tolist() == [
         False,
         True,
         True,
     ]
-    rest = at_rest(tensors_of(cloud), SHORTEST)
+    rest = at_rest(tensors_of(cloud), CLIP)
     sliced = slice_gaussians(*cloud.tensors()[:5], 0.5, shortest=SHORTEST)
     assert torch.allclose(rest.means, sliced.means, atol=1e-6)
     assert torch.allclose(rest.opacity_logits.sigmoid(), sliced.opacities, atol=1e-6)
@@ -107,7 +109,7 @@ def test_nearest_rows_are_others_and_the_nearest():
 def test_consistency_is_the_mean_difference_to_neighbors(small_config):
     state = GaussianState(Gaussians4D(random_cloud(12)), ())
     config = small_config(consistency_weight=0.7, consistency_neighbors=3, consistency_rows=12)
-    loss = Consistency(config, device=CPU, seed=0, shortest=SHORTEST)
+    loss = Consistency(config, device=CPU, seed=0, clip=CLIP)
     for tensor in state.parameters():
         tensor.grad = torch.zeros_like(tensor)
     loss.add_gradients(state, Clock(0, 1, 20))
@@ -138,7 +140,7 @@ def test_blending_weights_of_all_add_up_to_the_opacity(make_scene, balls):
     assert float(weights.sum()) == pytest.approx(opacity, rel=1e-4)
     brief = field.cloud()
     brief.log_scales[1, 3] = math.log(0.05)
-    found = scores(Gaussians4D(brief), torch.ones(2), frame=0.1)
+    found = scores(Gaussians4D(brief), torch.ones(2), CLIP)
     assert float(found[0]) == pytest.approx(1.0) and float(found[1]) < 0.3
 
 
@@ -159,7 +161,7 @@ def test_parts_of_a_split_are_samples_in_space_and_time(small_config):
 
 
 def default_strategy(config) -> Default4DStrategy:
-    return Default4DStrategy(config, extent=1.0, device=CPU, seed=0, shortest=SHORTEST)
+    return Default4DStrategy(config, extent=1.0, device=CPU, seed=0, clip=CLIP)
 
 
 def test_pulls_by_time_clone_the_brief_and_split_the_long(small_config):
@@ -188,7 +190,7 @@ def test_mcmc_moves_what_is_never_seen_and_noise_moves_faint_ones(small_config):
     cloud.times[:] = torch.tensor([0.5, 5.0, 0.5])
     cloud.opacity_logits[:] = torch.tensor([2.0, 2.0, 2.0])
     config = small_config(max_gaussians=3, refine_every=4)
-    strategy = Mcmc4DStrategy(config, device=CPU, seed=0, shortest=SHORTEST)
+    strategy = Mcmc4DStrategy(config, device=CPU, seed=0, clip=CLIP)
     state = GaussianState(Gaussians4D(cloud), ())
     counts = strategy.after_step(state, Clock(3, 4, 20), means_rate=0.0)
     assert counts.relocated == 1 and counts.added == 0
@@ -198,7 +200,7 @@ def test_mcmc_moves_what_is_never_seen_and_noise_moves_faint_ones(small_config):
     before = [state.field.means.detach().clone(), state.field.times.detach().clone()]
     state.field.opacity_logits.data[0] = -8.0
     late = small_config(max_gaussians=3, refine_start=1000)
-    strategy = Mcmc4DStrategy(late, device=CPU, seed=0, shortest=SHORTEST)
+    strategy = Mcmc4DStrategy(late, device=CPU, seed=0, clip=CLIP)
     strategy.after_step(state, Clock(7, 8, 20), means_rate=1e-4)
     moved = (state.field.means.detach() - before[0]).norm(dim=1)
     later = (state.field.times.detach() - before[1]).abs()
