@@ -3,11 +3,12 @@
 # and no network is needed. Python 3.11 or later, torch with CUDA and NVRTC, pytest and numpy.
 #
 #   benchmarks/on_gpu.sh OUT [PART...]     parts, and their order: compile tests kernels train
-#                                          gsplat splat lego lego-splats sanitizer racecheck fuzz
+#                                          gsplat splat splat4d lego lego-splats sanitizer
+#                                          racecheck fuzz
 #
 # Every part has its own time limit, and a part that fails or is missing something does not stop
 # the others; all of them take longer than the limit of the whole, so name parts in several calls.
-# OUT receives at most eight flat files; a short table is printed last.
+# OUT receives at most nine flat files; a short table is printed last.
 #
 #   LUMIGRAPH_ON_GPU_SECONDS   limit of the whole (520)
 #   LUMIGRAPH_TEST_DATA        folder that holds nerf_synthetic_lego, for the parts lego*
@@ -26,7 +27,7 @@ fi
 mkdir -p "$1" || exit 2
 out=$(cd "$1" && pwd)
 shift
-all="compile tests kernels train gsplat splat lego lego-splats sanitizer racecheck fuzz"
+all="compile tests kernels train gsplat splat splat4d lego lego-splats sanitizer racecheck fuzz"
 parts=" ${*:-$all} "
 for name in $parts; do
   [[ " $all " == *" $name "* ]] || { echo "on_gpu.sh: no part $name, use $all"; exit 2; }
@@ -213,6 +214,7 @@ part kernels 130 "$log" bash -c "bench kernels"
 part train 90 "$log" bash -c "bench train"
 part gsplat 200 "$log" bash -c gsplat
 part splat 150 "$log" bash -c "bench splat"
+part splat4d 150 "$log" bash -c "bench splat4d"
 within=$(room 240)
 part lego "$((within + 5))" "$log" bash -c "lego $within full:10 full:60 small:10 small:60"
 within=$(room 220)

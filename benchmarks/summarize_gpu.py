@@ -85,6 +85,18 @@ def splat_rows(content: dict[str, Any]) -> Iterator[Row]:
             yield "beside gsplat, largest", found, verdict(beside["meets"], "<= 2e-3, < 1e-3")
 
 
+def splat4d_rows(content: dict[str, Any]) -> Iterator[Row]:
+    for name in content["failures"]:
+        yield f"FAILED {name}", "", ""
+    for row in content["rows"]:
+        what = f"4D {row['passes']}, {row['size']} at {row['image']}"
+        found = f"{row['ours']['median_ms']:g} ms, {row['ours'].get('peak_mib', 0):.0f} MiB"
+        if "frames_per_second" in row:
+            found += f", {row['frames_per_second']:g} frames/s"
+        target = f">= {row['target_fps']:g} frames/s" if "target_fps" in row else ""
+        yield what, found, verdict(row.get("meets"), target)
+
+
 def lego_rows(content: dict[str, Any]) -> Iterator[Row]:
     for row in content["rows"]:
         found = f"{row['psnr']:.2f} dB, {row['steps']} steps of {row['step_ms']:.2f} ms"
@@ -116,6 +128,7 @@ PARTS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "kernels-cuda.json": kernels_rows,
     "train-cuda.json": train_rows,
     "splat-cuda.json": splat_rows,
+    "splat4d-cuda.json": splat4d_rows,
     "lego.json": lego_rows,
 }
 

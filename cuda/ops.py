@@ -19,16 +19,19 @@ from .optimizer import adam_step_, ema_step_
 from .optimizer_rows import adam_rows_
 from .perturb import perturb_means_
 from .splatting import (
+    PreparedGaussians4D,
     RasterImages,
     SplatCamera,
     SplatImages,
     SplatOptions,
     TileLists,
+    prepare_gaussians4d,
     project_gaussians,
     project_gaussians4d,
     rasterize_splats,
     render_gaussians,
     render_gaussians4d,
+    render_prepared4d,
     splat_tiles,
 )
 from .surface import (
@@ -56,6 +59,7 @@ __all__ = [
     "LossSettings",
     "MarchGrid",
     "MarchedSamples",
+    "PreparedGaussians4D",
     "RasterImages",
     "SplatCamera",
     "SplatImages",
@@ -82,11 +86,13 @@ __all__ = [
     "pack_cells",
     "perturb_means_",
     "pinhole_projection",
+    "prepare_gaussians4d",
     "project_gaussians",
     "project_gaussians4d",
     "rasterize_splats",
     "render_gaussians",
     "render_gaussians4d",
+    "render_prepared4d",
     "sample_cells",
     "splat_tiles",
     "surface_curvature",

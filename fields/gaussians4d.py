@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +30,21 @@ from lumigraph.core.errors import InputError
 from lumigraph.core.gaussian_cloud import MAXIMUM_DEGREE, GaussianCloud
 from lumigraph.core.gaussian_cloud4d import GaussianCloud4D
 from lumigraph.core.transforms import rotation_from_quaternion
-from lumigraph.cuda.ops import SplatCamera, SplatImages, SplatOptions, render_gaussians4d
+from lumigraph.cuda.dispatch import backend_for
+from lumigraph.cuda.ops import (
+    PreparedGaussians4D,
+    SplatCamera,
+    SplatImages,
+    SplatOptions,
+    prepare_gaussians4d,
+    render_gaussians4d,
+    render_prepared4d,
+)
 from lumigraph.cuda.reference.gaussian_slicing import SHORTEST, SlicedGaussians, slice_gaussians
 
 from .gaussian_shapes import decomposed, shortest_axes
 from .gaussians import Gaussians, grown_bands
-from .protocols import GaussianTensors
+from .protocols import GaussianTensors, ShownGaussians
 
 FAINTEST = 1 / 255  # what has faded below that is not there
 
@@ -104,6 +113,13 @@ class Gaussians4D(nn.Module):
             raise InputError(f"shortest must be finite and above 0; got {shortest}")
         self.shortest = shortest
         self.active_degree = self._checked_degree(active_degree)
+        self._prepared: tuple[Any, PreparedGaussians4D] | None = None
+
+    def train(self, mode: bool = True) -> Gaussians4D:
+        """As of any module; beginning to train forgets what was prepared."""
+        if mode:
+            self._prepared = None
+        return super().train(mode)
 
     def __len__(self) -> int:
         """Gaussians in space and time; those that stand still are `len(field.still)` more."""
@@ -187,9 +203,32 @@ class Gaussians4D(nn.Module):
             screen_probe=screen_probe,
         )  # fmt: skip
 
-    def shown_at(self, time: float | None) -> ShownGaussians4D:
-        """What a renderer draws at a time in [0, 1]; None is the first of `moments`."""
-        return ShownGaussians4D(self, self._time(time))
+    def prepared(self) -> PreparedGaussians4D:
+        """Both parts made ready for pictures without gradients (`prepare_gaussians4d`).
+
+        Kept until parameters are others or were changed in place; kernels that change them behind
+        torch's back belong between `train()` and `eval()`, which forgets it.
+        """
+        tensors = [t for t in (*self.tensors, *self.still.tensors) if t is not None]
+        key = [(t.data_ptr(), t._version, t.shape) for t in tensors]
+        key += [self.active_degree, self.shortest, backend_for(self.means.device)]
+        if self._prepared is None or self._prepared[0] != key:
+            values = [None if t is None else t.detach() for t in self.tensors]
+            found = prepare_gaussians4d(
+                *values[:6], log_plateaus=values[6], shortest=self.shortest,
+                still=tuple(t.detach() for t in self.still.tensors), degree=self.active_degree,
+            )  # fmt: skip
+            self._prepared = (key, found)
+        return self._prepared[1]
+
+    def shown_at(self, time: float | None) -> ShownGaussians:
+        """What a renderer draws at a time in [0, 1]; None is the first of `moments`.
+
+        In `eval()` mode that is `prepared()`; in training mode, when parameters change from frame
+        to frame, the tensors themselves.
+        """
+        at = self._time(time)
+        return ShownGaussians4D(self, at) if self.training else ShownPrepared4D(self.prepared(), at)
 
     @torch.no_grad()
     def gaussians_at(self, time: float | None = None) -> GaussianTensors:
@@ -272,6 +311,42 @@ class ShownGaussians4D:
     ) -> SplatImages:
         """Their picture."""
         return self._field.render(self._time, camera, options, background=background, extras=extras)
+
+
+class ShownPrepared4D:
+    """Prepared Gaussians at one time, as `fields.protocols.ShownGaussians` asks for it."""
+
+    def __init__(self, prepared: PreparedGaussians4D, time: float) -> None:
+        self._prepared, self._time = prepared, time
+
+    @functools.cached_property
+    def _sliced(self) -> SlicedGaussians:
+        return self._prepared.sliced(self._time)
+
+    def means(self) -> Tensor:
+        """(A, 3)."""
+        return self._sliced.means
+
+    def velocities(self) -> Tensor:
+        """(A, 3)."""
+        return self._sliced.velocities
+
+    def shortest_axes(self) -> Tensor:
+        """(A, 3)."""
+        return shortest_axes(self._sliced.axes)
+
+    def render(
+        self,
+        camera: SplatCamera,
+        options: SplatOptions,
+        *,
+        background: Tensor | None = None,
+        extras: Tensor | None = None,
+    ) -> SplatImages:
+        """Their picture, without gradients."""
+        return render_prepared4d(
+            self._prepared, self._time, camera, options, background=background, extras=extras
+        )
 
 
 def _checked_moments(moments: Tensor | None, device: torch.device) -> Tensor:

@@ -108,6 +108,33 @@ LG_HD TimeSlice slice_gaussian(const float* mean, float time, const float* rotor
   return g;
 }
 
+// ---- prepared: planes of four numbers, see reference/gaussian_slicing.py
+
+constexpr int PLANES = 5;
+
+struct PreparedSlice {
+  float mean[3], axes[9], opacity;
+};
+
+// plane(k) returns the four numbers of plane k, and is asked for no more than the first for what has
+// faded; false then.
+template <class Plane>
+LG_HD bool prepared_gaussian(float time, Plane plane, PreparedSlice& g) {
+  const auto life = plane(0);
+  const float later = time - life.x;
+  float fade;
+  g.opacity = life.w * time_decay(later, life.y, life.z, fade);
+  if (!shows(g.opacity)) return false;
+  const auto mean = plane(1), velocity = plane(2), middle = plane(3), last = plane(4);
+  g.mean[0] = mean.x + velocity.x * later;
+  g.mean[1] = mean.y + velocity.y * later;
+  g.mean[2] = mean.z + velocity.z * later;
+  g.axes[0] = mean.w, g.axes[1] = velocity.w;
+  g.axes[2] = middle.x, g.axes[3] = middle.y, g.axes[4] = middle.z, g.axes[5] = middle.w;
+  g.axes[6] = last.x, g.axes[7] = last.y, g.axes[8] = last.z;
+  return true;
+}
+
 struct TimeGradient : AxesGradient {
   float time, rotor[8], scale[4], plateau;
 };

@@ -84,7 +84,50 @@ struct Backward {
   }
 };
 
+struct Four {
+  float x, y, z, w;
+};
+
+struct Prepared {
+  const Four* planes;
+  const float* harmonics;
+  const int32_t* listed;
+  const SplatCamera& camera;
+  const SplatPose& pose;
+  float time;
+  bool antialiased;
+  int width;  // of a row of harmonics
+  int64_t always, count, total;
+  float *splats, *depths;
+
+  template <int MODEL, int BANDS>
+  void run() const {
+    for_gaussians(count, [&](int64_t i) {
+      const int64_t row = i < always ? i : listed[i - always];
+      PreparedSlice g;
+      SplatView v;
+      v.ok = prepared_gaussian(time, [&](int k) { return planes[k * total + row]; }, g);
+      if (v.ok) v = view_axes<MODEL>(camera, pose, g.mean, g.axes, antialiased);
+      depths[i] = write_splat<MODEL, BANDS>(camera, v, g.opacity, harmonics + width * row,
+                                            splats + SPLAT_ROW * i);
+    });
+  }
+};
+
 }  // namespace
+
+// The first `always` of `total` rows, and those of `listed`: `count` in all. options: camera model,
+// antialiased, harmonics bands, numbers in a row of harmonics.
+LG_EXPORT void lg_splat_prepared(const float* planes, const float* harmonics,
+                                 const int32_t* listed, const float* world_to_camera,
+                                 const SplatCamera* camera, const int32_t* options, float time,
+                                 int64_t always, int64_t count, int64_t total, float* splats,
+                                 float* depths) {
+  const SplatPose pose = load_pose(world_to_camera);
+  with_constants(options[0], options[2],
+                 Prepared{(const Four*)planes, harmonics, listed, *camera, pose, time,
+                          options[1] != 0, options[3], always, count, total, splats, depths});
+}
 
 // log_plateaus may be null; options: camera model, raw, antialiased, harmonics bands, harmonics
 // stored

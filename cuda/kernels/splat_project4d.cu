@@ -25,11 +25,6 @@ __device__ inline lg::TimeSlice load_slice(
                             LG_PLATEAUS ? log_plateaus + i : nullptr, moment);
 }
 
-__device__ inline void hide_splat(float4* __restrict__ splat, float* __restrict__ depth) {
-  for (int j = 0; j < 3; ++j) splat[j] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  *depth = lg::float_from_bits(0x7f800000u);
-}
-
 extern "C" __global__ void __launch_bounds__(BLOCK)
     splat_project4d(const float* __restrict__ means, const float* __restrict__ times,
                     const float4* __restrict__ rotors, const float4* __restrict__ log_scales,

@@ -84,8 +84,13 @@ __device__ inline void unstage_harmonics(const float* __restrict__ staged, int c
   });
 }
 
-// Splats of a block's Gaussians, and their depths. Harmonics are most of the bytes: `load` is called
-// for what can be seen alone.
+__device__ inline void hide_splat(float4* __restrict__ splat, float* __restrict__ depth) {
+  for (int j = 0; j < 3; ++j) splat[j] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  *depth = lg::float_from_bits(0x7f800000u);
+}
+
+// Writes the splat of one Gaussian and returns its depth. Harmonics are most of the bytes: `load` is
+// called for what can be seen alone.
 template <class Load>
 __device__ inline float project_row(const lg::SplatCamera& camera, const lg::SplatPose& pose,
                                     const float* mean, const float* axes, float opacity,

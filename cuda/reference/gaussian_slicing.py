@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.core.rotors import rotation_from_rotor, rotor_quaternions
+from lumigraph.core.transforms import rotation_from_quaternion
 
 from .splat_projection import ProjectionOptions, project_axes
 
@@ -55,12 +56,12 @@ class SliceConstants(NamedTuple):
     """(G, 3, 3)."""
     velocities: Tensor
     """(G, 3)."""
-    rates: Tensor
-    """(G,) 1 / W."""
+    durations: Tensor
+    """(G,) square root of W, held from below."""
 
 
 def slice_constants(rotors: Tensor, log_scales: Tensor, shortest: float) -> SliceConstants:
-    """Axes, velocities and rates of fading of rotors (G, 8) and log scales (G, 4)."""
+    """Axes, velocities and durations of rotors (G, 8) and log scales (G, 4)."""
     root = rotation_from_rotor(rotors) * log_scales.exp()[:, None, :]
     space, time = root[:, :3], root[:, 3]
     largest = time.detach().abs().amax(1, keepdim=True)
@@ -72,7 +73,7 @@ def slice_constants(rotors: Tensor, log_scales: Tensor, shortest: float) -> Slic
     axes = space[:, :, :3] - mirrored[:, :, None] * unit[:, None, :3]
     duration = length.clamp_min(shortest)
     speed = length / duration / duration
-    return SliceConstants(axes, along * speed[:, None], duration**-2)
+    return SliceConstants(axes, along * speed[:, None], duration)
 
 
 def slice_gaussians(
@@ -99,7 +100,8 @@ def slice_gaussians(
     fade = later.abs()
     if log_plateaus is not None:
         fade = (fade - log_plateaus.exp()).clamp_min(0)
-    opacities = opacity_logits.sigmoid() * (-0.5 * constants.rates * fade.square()).exp()
+    steps = fade / constants.durations
+    opacities = opacity_logits.sigmoid() * (-0.5 * steps.square()).exp()
     moved = means + constants.velocities * later[:, None]
     return SlicedGaussians(moved, constants.axes, opacities, constants.velocities)
 
@@ -164,3 +166,75 @@ def project_backward(
     return [
         None if g is None else torch.where(g.isfinite(), g, torch.zeros_like(g)) for g in gradients
     ]
+
+
+# ---- prepared: what does not depend on the time, in five planes of four numbers a Gaussian:
+#
+#     time, plateau, duration, peak | mean, axes 0 | velocity, axes 1 | axes 2-5 | axes 6-8, 0
+#
+# with the opacity's peak; durations of what stands still are infinite
+
+
+def prepared_planes(
+    means: Tensor, times: Tensor, rotors: Tensor, log_scales: Tensor, opacity_logits: Tensor,
+    log_plateaus: Tensor | None, shortest: float,
+) -> Tensor:  # fmt: skip
+    """(5, G, 4) of Gaussians in space and time."""
+    found = slice_constants(rotors, log_scales, shortest)
+    plateaus = torch.zeros_like(times) if log_plateaus is None else log_plateaus.exp()
+    life = [times, plateaus, found.durations, opacity_logits.sigmoid()]
+    return _planes(torch.stack(life, dim=1), means, found.velocities, found.axes)
+
+
+def still_planes(
+    means: Tensor, rotations: Tensor, log_scales: Tensor, opacity_logits: Tensor
+) -> Tensor:
+    """(5, G, 4) of Gaussians in space, which are there at all times."""
+    largest = rotations.abs().amax(1, keepdim=True)
+    axes = rotation_from_quaternion(rotations / largest) * log_scales.exp()[:, None, :]
+    peak = opacity_logits.sigmoid()
+    none = torch.zeros_like(peak)
+    life = torch.stack([none, none, none + torch.inf, peak], dim=1)
+    return _planes(life, means, torch.zeros_like(means), axes)
+
+
+def _planes(life: Tensor, means: Tensor, velocities: Tensor, axes: Tensor) -> Tensor:
+    flat = torch.nn.functional.pad(axes.flatten(1), (0, 1))
+    return torch.stack(
+        [
+            life,
+            torch.cat([means, flat[:, :1]], dim=1),
+            torch.cat([velocities, flat[:, 1:2]], dim=1),
+            flat[:, 2:6],
+            flat[:, 6:],
+        ]
+    )
+
+
+def prepared_slice(planes: Tensor, time: float) -> SlicedGaussians:
+    """Rows of planes (5, G, 4) as they are at a time."""
+    life, mean, velocity, middle, last = planes
+    axes = torch.cat([mean[:, 3:], velocity[:, 3:], middle, last[:, :3]], dim=1)
+    later = time - life[:, 0]
+    steps = (later.abs() - life[:, 1]).clamp_min(0) / life[:, 2]
+    opacities = life[:, 3] * (-0.5 * steps.square()).exp()
+    moved = mean[:, :3] + velocity[:, :3] * later[:, None]
+    return SlicedGaussians(moved, axes.reshape(-1, 3, 3), opacities, velocity[:, :3])
+
+
+def project_prepared(
+    planes: Tensor, harmonics: Tensor, listed: Tensor, always: int, world_to_camera: Tensor,
+    camera: list[float], time: float, options: list[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Splats (A, 12) and depths (A,) of the first `always` rows and of those `listed`."""
+    model, antialiased, bands = options
+    first = torch.arange(always, device=planes.device)
+    rows = torch.cat([first, listed.long()])
+    found = prepared_slice(planes[:, rows], time)
+    colors = harmonics[rows, : 3 * bands**2].to(planes.dtype).reshape(-1, bands**2, 3)
+    parts = [found.means, found.axes.flatten(1), found.opacities[:, None]]
+    sane = torch.cat(parts, dim=1).isfinite().all(1)
+    chosen = ProjectionOptions(model, False, bool(antialiased), bands)
+    return project_axes(
+        found.means, found.axes, found.opacities, colors, sane, world_to_camera, camera, chosen
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lumigraph.core.shapes import check_shapes
 from lumigraph.cuda.reference.gaussian_slicing import SHORTEST
 
 from .camera import SplatCamera
@@ -74,22 +73,21 @@ def render_gaussians4d(
     )
     if still is not None:
         check_gaussians(*still, camera)
-        check_shapes(("still", still[0], "Z 3"), dtype=means.dtype)
     splats, depths = project_gaussians4d(
         means, times, rotors, log_scales, opacity_logits, harmonics, time, camera,
         log_plateaus=log_plateaus, shortest=shortest, antialiased=options.antialiased,
-        degree=options.degree if still is None else _stored(harmonics, options.degree),
+        degree=options.degree if still is None else lower_degree(harmonics, options.degree),
     )  # fmt: skip
     if still is not None and len(still[0]):
         more, more_depths = project_gaussians(
             *still, camera, antialiased=options.antialiased,
-            degree=_stored(still[4], options.degree),
+            degree=lower_degree(still[4], options.degree),
         )  # fmt: skip
         splats, depths = torch.cat([splats, more]), torch.cat([depths, more_depths])
     return draw(splats, depths, camera, options, background, extras, screen_probe)
 
 
-def _stored(harmonics: Tensor, degree: int | None) -> int:
+def lower_degree(harmonics: Tensor, degree: int | None) -> int:
     """The degree in use, or the one that is stored where that is lower."""
     stored = bands_in_use(harmonics, None) - 1
     return stored if degree is None else min(degree, stored)

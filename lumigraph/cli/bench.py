@@ -16,8 +16,9 @@ from .terminal import Terminal, escaped
 class Arguments:
     """Measure our back ends against the torch twins and, where installed, against their peers."""
 
-    subject: tyro.conf.Positional[Literal["kernels", "train", "splat"]]
-    """What is measured: single operations, whole training steps, or Gaussian splatting."""
+    subject: tyro.conf.Positional[Literal["kernels", "train", "splat", "splat4d"]]
+    """What is measured: single operations, whole training steps, Gaussian splatting, or splatting
+    of Gaussians in space and time."""
     out: Path | None = None
     """Folder for the result as .json and as a table in .md."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -29,7 +30,7 @@ class Arguments:
 
 
 def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
-    """Run `bench_kernels`, `bench_train` or `bench_splat`."""
+    """Run `bench_kernels`, `bench_train`, `bench_splat` or `bench_splat4d`."""
     module = importlib.import_module(f"lumigraph.bench.{arguments.subject}")
     measure = getattr(module, f"bench_{arguments.subject}")
     return measure(

@@ -188,6 +188,34 @@ def test_optical_flow_is_the_motion_on_the_screen():
     assert not flow[0, 0].any()
 
 
+def test_pictures_outside_of_training_are_prepared_once():
+    field = Gaussians4D(moving_cloud(plateaus=True), still=static_cloud(20, degree=1, seed=4))
+    renderer = SplatRenderer(background=torch.rand(3))
+    plain = [renderer.render(field, camera(t), normals=True) for t in (0.1, 0.6)]
+    flow = renderer.optical_flow(field, camera(0.6), 0.05)
+    field.eval()
+    first = field.prepared()
+    for time, wanted in zip((0.1, 0.6), plain, strict=True):
+        ours = renderer.render(field, camera(time), normals=True)
+        close(ours, wanted, 1e-5)
+        assert float((ours.normal - wanted.normal).abs().mean()) < 1e-5
+    ours = renderer.optical_flow(field, camera(0.6), 0.05)
+    assert float(flow.abs().amax()) > 0.1 and float((ours - flow).abs().amax()) < 1e-3
+    assert field.prepared() is first and len(first) == 80
+    with torch.no_grad():
+        field.still.means += 0.1
+    second = field.prepared()
+    assert second is not first
+    moved = renderer.render(field, camera(0.1)).color
+    assert float((moved - plain[0].color).abs().amax()) > 1e-2
+    field.grow_harmonics(3)
+    assert field.prepared().degree == 3
+    # kernels write where version counters do not see it: `train` forgets
+    before = field.prepared()
+    field.train().eval()
+    assert field.prepared() is not before
+
+
 def test_decomposition_and_shortest_axes():
     generator = torch.Generator().manual_seed(9)
     axes = torch.randn(500, 3, 3, generator=generator)
