@@ -179,6 +179,20 @@ class GaussianCloud4D:
             turned.harmonics, self.log_plateaus,
         )  # fmt: skip
 
+    def retimed(self, factor: float) -> GaussianCloud4D:
+        """The cloud in another unit of time: times and durations are `factor` times as long, and
+        what it shows at factor t is what this one shows at t."""
+        if not (math.isfinite(factor) and factor > 0):
+            raise InputError(f"factor must be finite and above 0; got {factor}")
+        # time alone longer is space alone shorter, and then everything longer
+        rotors, log_scales = _stretched(self.rotors.double(), self.log_scales.double(), 1 / factor)
+        longer = math.log(factor)
+        plateaus = None if self.log_plateaus is None else self.log_plateaus + longer
+        return GaussianCloud4D(
+            self.means, self.times * factor, rotors.float(), (log_scales + longer).float(),
+            self.opacity_logits, self.harmonics, plateaus,
+        )  # fmt: skip
+
     @staticmethod
     def concatenate(clouds: Sequence[GaussianCloud4D]) -> GaussianCloud4D:
         """One cloud of several, in order, with the highest of their degrees.

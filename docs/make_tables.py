@@ -26,9 +26,22 @@ def tables() -> dict[str, str]:
     found = {"settings": settings_table(RunConfig, SHARED)}
     for method, kind in CONFIGS.items():
         found[f"presets {method}"] = presets_table(method)
-        own = [name for name in setting_types(kind) if name not in SHARED]
+        told = shared_with_others(kind)
+        own = [name for name in setting_types(kind) if name not in told]
         found[f"settings {method}"] = settings_table(kind, own)
     return found
+
+
+def shared_with_others(kind: type[RunConfig]) -> list[str]:
+    """Settings that stand in the table of all, or in that of an earlier method."""
+    told = list(SHARED)
+    for other in CONFIGS.values():
+        if other is kind:
+            break
+        for base in other.__mro__[1:]:
+            if base in kind.__mro__ and issubclass(base, RunConfig):
+                told += setting_types(base)
+    return told
 
 
 def presets_table(method: str) -> str:
@@ -91,10 +104,13 @@ def shown(value: object) -> str:
 
 
 def attribute_docstrings(kind: type[RunConfig]) -> dict[str, str]:
-    """Name -> the string below each attribute that a class itself declares."""
+    """Name -> the string below each attribute that a class or one that it derives from declares."""
+    found: dict[str, str] = {}
+    for base in kind.__bases__:
+        if issubclass(base, RunConfig):
+            found |= attribute_docstrings(base)
     body = ast.parse(inspect.getsource(kind)).body[0]
     assert isinstance(body, ast.ClassDef)
-    found = {}
     for field, text in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
             assert isinstance(field.target, ast.Name) and isinstance(text.value, ast.Constant)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import (
         PRESETS,
+        Gaussians4DConfig,
         GaussiansConfig,
         NerfConfig,
         NeusConfig,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "config": (
         "PRESETS",
+        "Gaussians4DConfig",
         "GaussiansConfig",
         "NerfConfig",
         "NeusConfig",
@@ -63,6 +65,7 @@ __all__ = [
     "CheckpointEvent",
     "Event",
     "FinishedEvent",
+    "Gaussians4DConfig",
     "GaussiansConfig",
     "Listener",
     "MessageEvent",

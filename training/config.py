@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 from lumigraph.core.errors import ConfigError
 
 from .config_gaussians import GAUSSIANS_PRESETS, GaussiansConfig
+from .config_gaussians4d import GAUSSIANS4D_PRESETS, Gaussians4DConfig
 from .config_nerf import NERF_PRESETS, NerfConfig
 from .config_neus import NEUS_PRESETS, NeusConfig
 from .config_run import RunConfig, has_type, setting_types
@@ -19,6 +20,7 @@ from .config_run import RunConfig, has_type, setting_types
 __all__ = [
     "CONFIGS",
     "PRESETS",
+    "Gaussians4DConfig",
     "GaussiansConfig",
     "NerfConfig",
     "NeusConfig",
@@ -31,6 +33,7 @@ __all__ = [
 CONFIGS: dict[str, type[RunConfig]] = {
     "nerf": NerfConfig,
     "gaussians": GaussiansConfig,
+    "gaussians4d": Gaussians4DConfig,
     "neus": NeusConfig,
 }
 """Method -> the class of its settings."""
@@ -40,6 +43,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     for method, sizes in (
         ("nerf", NERF_PRESETS),
         ("gaussians", GAUSSIANS_PRESETS),
+        ("gaussians4d", GAUSSIANS4D_PRESETS),
         ("neus", NEUS_PRESETS),
     )
     for size, values in sizes.items()
@@ -55,6 +59,10 @@ def train_config(
 def train_config(
     method: Literal["gaussians"], preset: str = "tiny", **overrides: Any
 ) -> GaussiansConfig: ...
+@overload
+def train_config(
+    method: Literal["gaussians4d"], preset: str = "tiny", **overrides: Any
+) -> Gaussians4DConfig: ...
 @overload
 def train_config(method: Literal["neus"], preset: str = "tiny", **overrides: Any) -> NeusConfig: ...
 @overload

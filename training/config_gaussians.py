@@ -1,4 +1,4 @@
-"""Settings and presets of method `gaussians`. Imports no torch.
+"""Settings of methods that train Gaussians, and presets of method `gaussians`. Imports no torch.
 
 Numbers of steps in the schedule (`harmonics_every`, `refine_start`, ...) are steps of the run at
 hand; where a schedule should follow the length of the run, it says so.
@@ -20,8 +20,9 @@ REFINE_FRACTION = {"mcmc": 25 / 30, "default": 15 / 30}
 
 
 @dataclass(frozen=True)
-class GaussiansConfig(RunConfig):
-    """Settings of method `gaussians`; the defaults are those of preset `full`."""
+class SplatConfig(RunConfig):
+    """What methods that train Gaussians share; the defaults are those of `gaussians`, preset
+    `full`."""
 
     RANGES: ClassVar[Ranges] = {
         **RunConfig.RANGES,
@@ -29,6 +30,7 @@ class GaussiansConfig(RunConfig):
         "initial_gaussians": (1, 10**8),
         "harmonics_degree": (0, 3),
         "harmonics_every": (0, 10**6),
+        "batch_views": (1, 256),
         "means_rate": (0.0, 1.0),
         "means_rate_final": (1e-6, 1.0),
         "scales_rate": (0.0, 1.0),
@@ -55,8 +57,6 @@ class GaussiansConfig(RunConfig):
     }
     MAIN_RATE: ClassVar[str] = "means_rate"
 
-    method: Literal["gaussians"] = "gaussians"
-    """What is trained: `gaussians`, a cloud of 3D Gaussians (splats)."""
     preset: Literal["tiny", "small", "full"] = "full"
     """Size the other defaults came from."""
     default_steps: int = 30_000
@@ -78,6 +78,8 @@ class GaussiansConfig(RunConfig):
     harmonics_every: int = 1000
     """Steps until the next degree is trained, from 0 upwards; 0 trains all from the start."""
 
+    batch_views: int = 1
+    """Views a step; the gradients are those of the mean of their losses."""
     means_rate: float = 1.6e-4
     """Adam's step size for positions, in sizes of the scene."""
     means_rate_final: float = 0.01
@@ -172,7 +174,7 @@ class GaussiansConfig(RunConfig):
     def refine_stop_step(self, planned_steps: int) -> int:
         """First step at which the number of Gaussians stays as it is.
 
-        >>> GaussiansConfig().refine_stop_step(30_000)
+        >>> SplatConfig().refine_stop_step(30_000)
         25000
         """
         stop = REFINE_FRACTION[self.strategy] if self.refine_stop is None else self.refine_stop
@@ -182,6 +184,14 @@ class GaussiansConfig(RunConfig):
         """Factor on the learning rate of positions: exponential decay over the run. The other rates
         are constant."""
         return float(self.means_rate_final**fraction)
+
+
+@dataclass(frozen=True)
+class GaussiansConfig(SplatConfig):
+    """Settings of method `gaussians`; the defaults are those of preset `full`."""
+
+    method: Literal["gaussians"] = "gaussians"
+    """What is trained: `gaussians`, a cloud of 3D Gaussians (splats)."""
 
 
 # Runs of a few thousand steps want many Gaussians early, large steps and weak regularisers: 34.1 dB

@@ -42,6 +42,9 @@ METHODS: dict[str, MethodEntry] = {
     "gaussians": MethodEntry(
         "lumigraph.training.gaussians.method", "GaussiansMethod", "load_gaussians_model"
     ),
+    "gaussians4d": MethodEntry(
+        "lumigraph.training.gaussians4d.method", "Gaussians4DMethod", "load_gaussians4d_model"
+    ),
     "neus": MethodEntry(
         "lumigraph.training.neus_playback",
         "build_neus",

@@ -55,7 +55,7 @@ class Arguments:
     """Folder or file of posed images, or builtin:object. Not needed with --resume."""
     out: Path | None = None
     """Run folder to write; by default runs/ and the name of the data."""
-    method: Literal["nerf", "gaussians", "neus"] = "nerf"
+    method: Literal["nerf", "gaussians", "gaussians4d", "neus"] = "nerf"
     """What is trained: a radiance field on a grid, a cloud of 3D Gaussians, or a surface with
     normals and a mesh."""
     preset: Literal["tiny", "small", "full"] = "tiny"
@@ -85,9 +85,9 @@ class Arguments:
     sampler: Literal["lumigraph", "nerfacc"] | None = None
     """Method nerf: whose ray marching and compositing; nerfacc's need that package and a GPU."""
     strategy: Literal["default", "mcmc"] | None = None
-    """Method gaussians: how their number follows the scene; by default mcmc."""
+    """Methods gaussians and gaussians4d: how their number follows the scene; by default mcmc."""
     max_gaussians: int | None = None
-    """Method gaussians: never more than this many; by default what the preset says."""
+    """Methods gaussians and gaussians4d: never more than this many; by default as in the preset."""
     tensorboard: bool = False
     """Also write a TensorBoard log into the run folder."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()

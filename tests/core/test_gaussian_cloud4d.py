@@ -111,3 +111,19 @@ def test_bad_input_is_named():
 
 def test_examples_in_docstrings():
     assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("plateaus", [False, True])
+def test_another_unit_of_time_changes_nothing_that_is_seen(plateaus):
+    cloud = make_cloud(plateaus=plateaus)
+    moved = cloud.retimed(12.5)
+    stretch = torch.tensor([1.0, 1.0, 1.0, 12.5], dtype=torch.float64)
+    wanted = covariances(cloud) * stretch[:, None] * stretch
+    assert torch.allclose(covariances(moved), wanted, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(moved.times, cloud.times * 12.5)
+    if plateaus:
+        assert torch.allclose(moved.log_plateaus, cloud.log_plateaus + math.log(12.5))
+    back = moved.retimed(1 / 12.5)
+    assert torch.allclose(covariances(back), covariances(cloud), rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="above 0"):
+        cloud.retimed(0.0)

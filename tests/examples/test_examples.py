@@ -34,24 +34,31 @@ def picture(index: int, *, alpha: bool) -> np.ndarray:
     return (color[..., : 4 if alpha else 3] * 255).astype(np.uint8)
 
 
-def write_frames(folder: Path, name: str, count: int, *, alpha: bool, suffix: str, **top) -> None:
-    """A transforms file with its pictures; axes as in Blender."""
+def write_frames(
+    folder: Path, name: str, count: int, *, alpha: bool, suffix: str, timed: bool = False, **top
+) -> None:
+    """A transforms file with its pictures; axes as in Blender. With times, one for each frame."""
     frames = []
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for index, pose in enumerate(ring(count)):
         file = f"images/{name}_{index}"
         iio.imwrite(folder / f"{file}.png", picture(index, alpha=alpha))
         matrix = (pose * np.array([1.0, -1.0, -1.0, 1.0])).tolist()
-        frames.append({"file_path": f"{file}{suffix}", "transform_matrix": matrix})
+        frame = {"file_path": f"{file}{suffix}", "transform_matrix": matrix}
+        frames.append({**frame, "time": index / (count - 1)} if timed else frame)
     (folder / f"{name}.json").write_text(json.dumps({**top, "frames": frames}))
 
 
-def blender_folder(folder: Path) -> Path:
+def blender_folder(folder: Path, *, timed: bool = False) -> Path:
     for split, count in (("train", 6), ("test", 2)):
         angle = 2 * math.atan(SIDE / 2 / FOCAL)
         name = f"transforms_{split}"
-        write_frames(folder, name, count, alpha=True, suffix="", camera_angle_x=angle)
+        write_frames(folder, name, count, alpha=True, suffix="", timed=timed, camera_angle_x=angle)
     return folder
+
+
+def dynamic_folder(folder: Path) -> Path:
+    return blender_folder(folder, timed=True)
 
 
 def transforms_folder(folder: Path) -> Path:
@@ -124,6 +131,7 @@ def frames_folder(folder: Path) -> Path:
 FOLDERS = {
     "dynamic_surface": frames_folder,
     "dtu": neus_folder,
+    "dynamic_gaussians": dynamic_folder,
     "lego_gaussians": blender_folder,
     "can_gaussians": colmap_folder,
     "demo": blender_folder,

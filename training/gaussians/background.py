@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lumigraph.core import Scene
 from lumigraph.cuda.harmonics import harmonics_encode
-from lumigraph.training.config_gaussians import GaussiansConfig
+from lumigraph.training.config_gaussians import SplatConfig
 from lumigraph.training.evaluation import background_color
 
 SKY_BANDS = 5
@@ -46,7 +46,7 @@ class Background(nn.Module):
         self.table = None if size is None else nn.Parameter(torch.zeros(size))
 
     @classmethod
-    def of_scene(cls, scene: Scene, config: GaussiansConfig) -> Background:
+    def of_scene(cls, scene: Scene, config: SplatConfig) -> Background:
         """What a configuration asks for; "auto" is "random" for images with alpha, else "learned".
         Images with alpha are shown over the color that they are judged over."""
         kind = config.background

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lumigraph.core.transforms import rotation_from_quaternion
-from lumigraph.fields import GaussianTensors
-from lumigraph.training.config_gaussians import GaussiansConfig
+from lumigraph.training.config_gaussians import SplatConfig
 
 from .schedule import Clock, refines, refines_now
 from .strategy import EditCounts, GaussianState, ViewGradients
@@ -39,16 +39,17 @@ class DefaultStrategy:
     statistics: Sequence[str] = ("gradient_sum", "view_count")
 
     def __init__(
-        self, config: GaussiansConfig, *, extent: float, device: torch.device, seed: int
+        self, config: SplatConfig, *, extent: float, device: torch.device, seed: int
     ) -> None:
         self.config, self.extent = config, extent
         self.absolute_gradients = config.absgrad
-        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self.limit = config.max_gaussians
+        self.generator = torch.Generator(device=device).manual_seed(seed)
 
     def wants_gradients(self, clock: Clock) -> bool:
         return refines(self.config, clock)
 
-    def after_backward(self, gaussians: GaussianState, view: ViewGradients) -> None:
+    def after_backward(self, gaussians: GaussianState[Any], view: ViewGradients) -> None:
         if view.screen is None:
             return
         half = view.screen.new_tensor([view.width / 2, view.height / 2])
@@ -60,7 +61,7 @@ class DefaultStrategy:
 
     @torch.no_grad()
     def after_step(
-        self, gaussians: GaussianState, clock: Clock, *, means_rate: float
+        self, gaussians: GaussianState[Any], clock: Clock, *, means_rate: float
     ) -> EditCounts:
         counts = EditCounts()
         if refines_now(self.config, clock):
@@ -71,55 +72,64 @@ class DefaultStrategy:
             counts.reset = True
         return counts
 
-    def _refine(self, gaussians: GaussianState, clock: Clock) -> EditCounts:
-        prune = self._superfluous(gaussians, clock)
-        chosen = self._pulled(gaussians, prune)
-        largest = gaussians.values().log_scales.index_select(0, chosen).amax(dim=1)
-        small = largest.exp() <= self.config.grow_scale * self.extent
-        cloned, split = chosen[small], chosen[~small]
+    def _refine(self, gaussians: GaussianState[Any], clock: Clock) -> EditCounts:
+        prune = self.superfluous(gaussians, clock)
+        chosen = self._chosen(gaussians, prune)
+        large = self.large(gaussians, chosen)
+        cloned, split = chosen[~large], chosen[large]
         counts = EditCounts(len(cloned), len(split), int(prune.sum()))
         keep = ~prune
         keep[split] = False
-        parts = [gaussians.rows(cloned), self._parts(gaussians.rows(split))]
-        new = GaussianTensors(*(torch.cat(pair) for pair in zip(*parts, strict=True)))
-        if counts and (bool(keep.any()) or len(new.means)):
+        parents = gaussians.rows(split)
+        parts = self.parts(gaussians.joined([parents, parents]))
+        new = gaussians.joined([gaussians.rows(cloned), parts])
+        if counts and (bool(keep.any()) or len(new[0])):
             gaussians.rebuild(keep, new)
         gaussians.reset_statistics()
         return counts
 
-    def _superfluous(self, gaussians: GaussianState, clock: Clock) -> Tensor:
+    def superfluous(self, gaussians: GaussianState[Any], clock: Clock) -> Tensor:
         """(G,) bool: nearly transparent, or far too large."""
         values, config = gaussians.values(), self.config
         gone = values.opacity_logits.sigmoid() < config.prune_opacity
         if clock.before >= config.opacity_reset_every:
-            gone |= values.log_scales.amax(dim=1).exp() > config.prune_scale * self.extent
+            largest = values.log_scales[:, :3].amax(dim=1)
+            gone |= largest.exp() > config.prune_scale * self.extent
         return gone
 
-    def _pulled(self, gaussians: GaussianState, prune: Tensor) -> Tensor:
-        """Indices of the Gaussians to clone or split; under the cap the hardest pulled."""
-        views = gaussians.statistics["view_count"]
-        mean = gaussians.statistics["gradient_sum"] / views.clamp_min(1)
-        chosen = ((mean > self.config.grow_threshold) & ~prune).nonzero()[:, 0]
-        room = max(self.config.max_gaussians - len(gaussians) + int(prune.sum()), 0)
-        if len(chosen) > room:
-            best = mean[chosen].topk(room, sorted=False).indices
-            chosen = chosen[best.sort().values]
-        return chosen
+    def pulls(self, gaussians: GaussianState[Any]) -> Tensor:
+        """(G,) how hard Gaussians are pulled; those above 1 are cloned or split."""
+        views = gaussians.statistics["view_count"].clamp_min(1)
+        return gaussians.statistics["gradient_sum"] / views / max(self.config.grow_threshold, 1e-30)
 
-    def _parts(self, parents: GaussianTensors) -> GaussianTensors:
-        """Two Gaussians for each row, at points drawn from it and smaller."""
-        twice = GaussianTensors(*(torch.cat([tensor, tensor]) for tensor in parents))
-        noise = torch.randn(twice.means.shape, generator=self._generator, device=twice.means.device)
+    def large(self, gaussians: GaussianState[Any], chosen: Tensor) -> Tensor:
+        """Which of some rows (int64 indices) are split, not cloned."""
+        largest = gaussians.values().log_scales[:, :3].index_select(0, chosen).amax(dim=1)
+        return largest.exp() > self.config.grow_scale * self.extent
+
+    def parts(self, twice: Any) -> Any:
+        """Gaussians at points drawn from each of some rows, and smaller."""
+        noise = torch.randn(twice.means.shape, generator=self.generator, device=twice.means.device)
         offsets = (noise * twice.log_scales.exp())[..., None]
         means = twice.means + (rotation_from_quaternion(twice.rotations) @ offsets)[..., 0]
         return twice._replace(means=means, log_scales=twice.log_scales - math.log(SPLIT_SHRINK))
 
-    def _reset_opacity(self, gaussians: GaussianState) -> None:
+    def _chosen(self, gaussians: GaussianState[Any], prune: Tensor) -> Tensor:
+        """Indices of the Gaussians to clone or split; under the cap the hardest pulled."""
+        pulls = self.pulls(gaussians)
+        chosen = ((pulls > 1) & ~prune).nonzero()[:, 0]
+        room = max(self.limit - len(gaussians) + int(prune.sum()), 0)
+        if len(chosen) > room:
+            best = pulls[chosen].topk(room, sorted=False).indices
+            chosen = chosen[best.sort().values]
+        return chosen
+
+    def _reset_opacity(self, gaussians: GaussianState[Any]) -> None:
         gaussians.values().opacity_logits.clamp_max_(math.log(RESET_OPACITY / (1 - RESET_OPACITY)))
         gaussians.reset_moments(names=("opacity_logits",))
 
-    def state(self) -> dict[str, Tensor]:
-        return {"random.strategy": self._generator.get_state()}
+    def state(self) -> Tensor:
+        return self.generator.get_state()
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        self._generator.set_state(tensors["random.strategy"].cpu())
+    def restore(self, state: Tensor) -> None:
+        self.generator.set_state(state.cpu())

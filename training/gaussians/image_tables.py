@@ -1,7 +1,9 @@
-"""What belongs to single images: exposures and poses. A step shows one image, so that one row of
-each table has a gradient and moves, with moments and a step count of its own."""
+"""What belongs to single images: exposures and poses. A step shows few images, so that few rows of
+each table have a gradient and move, each with moments and a step count of its own."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +27,15 @@ class RowAdam:
         self._steps = torch.zeros(len(table), dtype=torch.int64)
 
     @torch.no_grad()
-    def step(self, row: int, rate: float) -> None:
-        """Move a row by its gradient and forget all gradients."""
-        if self.table.grad is None:
+    def step(self, rows: Sequence[int], rate: float) -> None:
+        """Move some rows by their gradients and forget all gradients."""
+        gradient, self.table.grad = self.table.grad, None
+        if gradient is None:
             return
-        gradient = torch.nan_to_num(self.table.grad[row], 0.0, 0.0, 0.0)
-        self.table.grad = None
+        for row in rows:
+            self._move(row, torch.nan_to_num(gradient[row], 0.0, 0.0, 0.0), rate)
+
+    def _move(self, row: int, gradient: Tensor, rate: float) -> None:
         self._steps[row] += 1
         count = int(self._steps[row])
         first, second = self._first[row], self._second[row]

@@ -19,7 +19,7 @@ from lumigraph.core.gaussian_cloud import GaussianCloud
 from lumigraph.core.harmonics import Y_0
 from lumigraph.core.shapes import check_shapes
 from lumigraph.fields import VolumeField
-from lumigraph.training.config_gaussians import GaussiansConfig
+from lumigraph.training.config_gaussians import SplatConfig
 
 from .silhouettes import judge_points
 from .strategy import draw_rows
@@ -36,21 +36,16 @@ VOLUME_CHUNK = 2**18
 EMPTY, SOLID = 0.1, 0.9  # opacities of a cell below and above which it holds no surface
 
 
-def initial_cloud(scene: Scene, config: GaussiansConfig) -> tuple[GaussianCloud, list[str]]:
+def initial_cloud(scene: Scene, config: SplatConfig) -> tuple[GaussianCloud, list[str]]:
     """The Gaussians that a configuration asks to start from, on the CPU, and notes on them.
 
     Raises:
         DataError: points are asked for, and the scene has none.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    kind = config.initialization
-    known = None if scene.points is None else _finite_points(scene.points)
-    if kind == "points" and (known is None or len(known) == 0):
-        raise DataError(
-            f"{scene.source}: has no points to start from; use --set initialization=random"
-        )
-    if known is not None and len(known) and kind != "random":
-        positions, colors, notes = _chosen_points(known, config.max_gaussians, generator)
+    known = chosen_points(scene, config, generator)
+    if known is not None:
+        positions, colors, notes = known
     else:
         count = min(config.initial_gaussians, config.max_gaussians)
         positions, colors = random_points(scene, count, generator)
@@ -65,13 +60,32 @@ def initial_cloud(scene: Scene, config: GaussiansConfig) -> tuple[GaussianCloud,
     return cloud, notes
 
 
+def chosen_points(
+    scene: Scene, config: SplatConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor, list[str]] | None:
+    """Positions, colors in [0, 1] and notes of the scene's points that a run starts from, as many
+    as may be; None: it starts from random places.
+
+    Raises:
+        DataError: points are asked for, and the scene has none.
+    """
+    known = None if scene.points is None else _finite_points(scene.points)
+    if known is not None and len(known) and config.initialization != "random":
+        return _at_most(known, config.max_gaussians, generator)
+    if config.initialization == "points":
+        raise DataError(
+            f"{scene.source}: has no points to start from; use --set initialization=random"
+        )
+    return None
+
+
 def _finite_points(points: PointCloud) -> PointCloud:
     good = torch.isfinite(points.positions).all(dim=1)
     colors = None if points.colors is None else points.colors[good]
     return PointCloud(points.positions[good], colors)
 
 
-def _chosen_points(
+def _at_most(
     points: PointCloud, most: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, list[str]]:
     """Positions, colors in [0, 1] and notes of at most `most` points."""
@@ -150,7 +164,7 @@ def random_points(scene: Scene, count: int, generator: torch.Generator) -> tuple
     """
     positions, colors, found = [], [], 0
     for _ in range(ROUNDS):
-        drawn = _uniform_points(scene, count, generator)
+        drawn = uniform_points(scene, count, generator)
         allowed, shown = judge_points(scene, drawn)
         positions.append(drawn[allowed])
         colors.append(shown[allowed])
@@ -162,7 +176,8 @@ def random_points(scene: Scene, count: int, generator: torch.Generator) -> tuple
     return torch.cat(positions)[:count], torch.cat(colors)[:count]
 
 
-def _uniform_points(scene: Scene, count: int, generator: torch.Generator) -> Tensor:
+def uniform_points(scene: Scene, count: int, generator: torch.Generator) -> Tensor:
+    """(count, 3) in the bounds and, where the scene has them, its surroundings."""
     cascades = int(math.log2(scene.aabb_scale))
     unit = torch.rand(count, 3, generator=generator) * 2 - 1
     factor = torch.ones(count, 1)

@@ -14,13 +14,13 @@ C(n, k+1)).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lumigraph.cuda.ops import perturb_means_
-from lumigraph.fields import GaussianTensors
-from lumigraph.training.config_gaussians import GaussiansConfig
+from lumigraph.training.config_gaussians import SplatConfig
 
 from .schedule import Clock, refines_now
 from .strategy import EditCounts, GaussianState, ViewGradients, draw_rows
@@ -72,61 +72,67 @@ class McmcStrategy:
     statistics: Sequence[str] = ()
     absolute_gradients = False
 
-    def __init__(self, config: GaussiansConfig, *, device: torch.device, seed: int) -> None:
+    def __init__(self, config: SplatConfig, *, device: torch.device, seed: int) -> None:
         self.config = config
-        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self.limit = config.max_gaussians
+        self.generator = torch.Generator(device=device).manual_seed(seed)
 
     def wants_gradients(self, clock: Clock) -> bool:
         return False
 
-    def after_backward(self, gaussians: GaussianState, view: ViewGradients) -> None:
+    def after_backward(self, gaussians: GaussianState[Any], view: ViewGradients) -> None:
         """Nothing: opacities say all."""
 
     @torch.no_grad()
     def after_step(
-        self, gaussians: GaussianState, clock: Clock, *, means_rate: float
+        self, gaussians: GaussianState[Any], clock: Clock, *, means_rate: float
     ) -> EditCounts:
         counts = EditCounts()
         if refines_now(self.config, clock):
             counts = self._refine(gaussians)
-        self._add_noise(gaussians, self.config.noise_rate * means_rate)
+        self.add_noise(gaussians, self.config.noise_rate * means_rate)
         return counts
 
-    def _refine(self, gaussians: GaussianState) -> EditCounts:
+    def _refine(self, gaussians: GaussianState[Any]) -> EditCounts:
         """Dead rows and new ones become copies of rows drawn by their opacity."""
         opacities = gaussians.values().opacity_logits.sigmoid()
-        alive = opacities > self.config.prune_opacity
+        alive = self.alive(gaussians, opacities)
         dead = (~alive).nonzero()[:, 0]
         size = len(gaussians)
-        grown = min(self.config.max_gaussians, int((1 + GROWTH) * size) + 1)
+        grown = min(self.limit, int((1 + GROWTH) * size) + 1)
         counts = EditCounts(relocated=len(dead), added=max(grown - size, 0))
         wanted = counts.relocated + counts.added
         if len(dead) == size or wanted == 0:
             return EditCounts()
-        drawn = draw_rows(opacities * alive, wanted, self._generator)
+        drawn = draw_rows(opacities * alive, wanted, self.generator)
         self._share(gaussians, opacities, drawn)
-        copies = gaussians.rows(drawn)
-        gaussians.write(dead, GaussianTensors(*(tensor[: len(dead)] for tensor in copies)))
-        gaussians.append(GaussianTensors(*(tensor[len(dead) :] for tensor in copies)))
+        gaussians.write(dead, gaussians.rows(drawn[: len(dead)]))
+        gaussians.append(gaussians.rows(drawn[len(dead) :]))
         return counts
 
-    def _share(self, gaussians: GaussianState, opacities: Tensor, drawn: Tensor) -> None:
+    def alive(self, gaussians: GaussianState[Any], opacities: Tensor) -> Tensor:
+        """(G,) bool: Gaussians that show something, given their opacities (G,)."""
+        return opacities > self.config.prune_opacity
+
+    def _share(self, gaussians: GaussianState[Any], opacities: Tensor, drawn: Tensor) -> None:
         """Give each drawn row the opacity and scales of one of its copies."""
         sources, times = drawn.unique(return_counts=True)
         opacity, factor = split_opacity_and_scale(opacities[sources], times + 1)
         opacity = opacity.clamp(self.config.prune_opacity, HIGHEST_OPACITY)
         rows = gaussians.rows(sources)
-        shrunk = rows._replace(
-            opacity_logits=torch.logit(opacity).float(),
-            log_scales=rows.log_scales + factor.log().float()[:, None],
+        log_scales = rows.log_scales.clone()
+        log_scales[:, :3] += factor.log().float()[:, None]  # a fourth is a duration, which stays
+        opacity_logits = torch.logit(opacity).float()
+        gaussians.write(
+            sources, rows._replace(opacity_logits=opacity_logits, log_scales=log_scales)
         )
-        gaussians.write(sources, shrunk)
 
-    def _add_noise(self, gaussians: GaussianState, rate: float) -> None:
+    def add_noise(self, gaussians: GaussianState[Any], rate: float) -> None:
+        """Move faint Gaussians about."""
         if rate <= 0 or not len(gaussians):
             return
         values = gaussians.values()
-        noise = torch.randn(values.means.shape, generator=self._generator, device=gaussians.device)
+        noise = torch.randn(values.means.shape, generator=self.generator, device=gaussians.device)
         perturb_means_(
             values.means,
             values.rotations,
@@ -136,8 +142,8 @@ class McmcStrategy:
             rate=rate,
         )
 
-    def state(self) -> dict[str, Tensor]:
-        return {"random.strategy": self._generator.get_state()}
+    def state(self) -> Tensor:
+        return self.generator.get_state()
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        self._generator.set_state(tensors["random.strategy"].cpu())
+    def restore(self, state: Tensor) -> None:
+        self.generator.set_state(state.cpu())

@@ -10,9 +10,10 @@ import torch
 from lumigraph.core import Scene
 from lumigraph.core.devices import available_bytes
 from lumigraph.core.errors import ConfigError
-from lumigraph.training.config_gaussians import GaussiansConfig
+from lumigraph.training.config_gaussians import SplatConfig
 
 FLOAT = 4
+SHAPE_NUMBERS = 11  # position, rotation, scales and opacity
 COPIES = 4  # parameter, gradient and two moments
 SPLAT_NUMBERS = (
     2 * 12 + 2 * 2 + 3
@@ -38,18 +39,27 @@ class Forecast:
     def total(self) -> int:
         return self.gaussians + self.tiles + self.views
 
+    def note(self, config: SplatConfig) -> str:
+        """For the user, before the first step."""
+        return f"up to {config.max_gaussians:,} Gaussians take about {self.total / 2**30:.1f} GiB"
 
-def forecast(scene: Scene, config: GaussiansConfig, device: torch.device) -> Forecast:
+
+def forecast(
+    scene: Scene, config: SplatConfig, device: torch.device, *, shape_numbers: int = SHAPE_NUMBERS
+) -> Forecast:
     """What a run with as many Gaussians as allowed takes at most.
+
+    Args:
+        shape_numbers: of a Gaussian, without its color.
 
     Example:
         >>> Forecast(gaussians=200, tiles=50, views=6).total
         256
     """
-    numbers = 11 + 3 * (config.harmonics_degree + 1) ** 2
+    numbers = shape_numbers + 3 * (config.harmonics_degree + 1) ** 2
     rows = config.max_gaussians
     # an edit of the rows holds the largest tensor twice
-    gaussians = rows * FLOAT * (COPIES * numbers + SPLAT_NUMBERS + (numbers - 11))
+    gaussians = rows * FLOAT * (COPIES * numbers + SPLAT_NUMBERS + (numbers - shape_numbers))
     tiles = rows * TILES_PER_GAUSSIAN * TILE_BYTES[device.type]
     pixels = scene.cameras.sizes[scene.split("train")].prod(dim=1)
     channels = (4 if scene.has_alpha else 3) + FLOAT * (
@@ -60,13 +70,16 @@ def forecast(scene: Scene, config: GaussiansConfig, device: torch.device) -> For
     return Forecast(*(int(SAFETY * part) for part in (gaussians, tiles, views)))
 
 
-def check_memory(scene: Scene, config: GaussiansConfig, device: torch.device) -> Forecast:
-    """The forecast of a run that fits.
+def check_memory(
+    scene: Scene, config: SplatConfig, device: torch.device, *, shape_numbers: int = SHAPE_NUMBERS
+) -> Forecast:
+    """The forecast of a run that fits; arguments as of `forecast`.
 
     Raises:
         ConfigError: it does not fit; says what to lower.
     """
-    wanted, limit = forecast(scene, config, device), available_bytes(device)
+    wanted = forecast(scene, config, device, shape_numbers=shape_numbers)
+    limit = available_bytes(device)
     place = f"{limit / 2**30:.1f} GiB are free on {device.type}"
     if config.memory_budget_gib is not None:
         limit = int(config.memory_budget_gib * 2**30)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lumigraph.training.config_gaussians import GaussiansConfig
+from lumigraph.training.config_gaussians import SplatConfig
 from lumigraph.training.method import Progress
 
 
@@ -36,7 +36,7 @@ class Schedule:
         config: settings of the run.
     """
 
-    def __init__(self, config: GaussiansConfig) -> None:
+    def __init__(self, config: SplatConfig) -> None:
         self._config = config
         self._last: float | None = None
 
@@ -51,25 +51,25 @@ class Schedule:
         return Clock(before, now, self._config.default_steps)
 
 
-def refines(config: GaussiansConfig, clock: Clock) -> bool:
+def refines(config: SplatConfig, clock: Clock) -> bool:
     """Whether the number of Gaussians may still change in this run."""
     return clock.before < config.refine_stop_step(round(clock.total))
 
 
-def refines_now(config: GaussiansConfig, clock: Clock) -> bool:
+def refines_now(config: SplatConfig, clock: Clock) -> bool:
     """Whether the number of Gaussians changes after this step."""
     due = clock.after >= config.refine_start and clock.passes(config.refine_every)
     return due and refines(config, clock)
 
 
-def harmonics_degree(config: GaussiansConfig, clock: Clock) -> int:
+def harmonics_degree(config: SplatConfig, clock: Clock) -> int:
     """Degree of the harmonics that is trained."""
     if not config.harmonics_every:
         return config.harmonics_degree
     return min(config.harmonics_degree, int(clock.before // config.harmonics_every))
 
 
-def resolution_scale(config: GaussiansConfig, clock: Clock) -> float:
+def resolution_scale(config: SplatConfig, clock: Clock) -> float:
     """Factor on width and height of the views."""
     doublings = int(clock.before // config.resolution_doubles_every)
     return float(min(1.0, config.resolution_start * 2.0 ** min(doublings, 64)))

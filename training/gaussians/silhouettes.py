@@ -13,46 +13,70 @@ from lumigraph.core import Scene
 
 MOST_VIEWS = 40
 LEAST_VIEWS = 2  # that must see a point, where there are more
+PLAIN_DIFFERENCE = 4.5 / 255  # from the color behind everything
 MARGIN = 2  # pixels that a silhouette is widened by
 
 
-def judge_points(scene: Scene, points: Tensor) -> tuple[Tensor, Tensor]:
+def judge_points(
+    scene: Scene, points: Tensor, *, views: Tensor | None = None, plain: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Which points may belong to the scene, and their mean colors.
 
     Args:
-        scene: with images and a split "train"; at most 40 of its views are asked.
+        scene: with images and a split "train".
         points: (P, 3) scene frame, on the CPU.
+        views: (C,) cameras to ask; None: at most 40 of the training views.
+        plain: (3,) color in [0, 1] that stands behind everything: what is of that color counts as
+            empty, whatever the alpha says. None: alpha says what is empty, where there is any.
 
     Returns:
-        (P,) bool: at least two views see the point, and none shows it as empty; and (P, 3) colors
-        in [0, 1], grey where no view sees it.
+        (P,) bool: at least two views see the point (where there are two), and none shows it as
+        empty; and (P, 3) colors in [0, 1], grey where no view sees it; of those that are empty, as
+        far as they were looked at.
     """
     assert scene.images is not None
-    train = scene.split("train")
-    picked = train[torch.linspace(0, len(train) - 1, min(MOST_VIEWS, len(train))).round().long()]
+    picked = spread_views(scene.split("train"), MOST_VIEWS) if views is None else views
     cameras = scene.cameras.to("cpu")
     empty = torch.zeros(len(points), dtype=torch.bool)
     seen, total = torch.zeros(len(points)), torch.zeros(len(points), 3)
     for index in picked.tolist():
-        inside = cameras.in_view(points, index).nonzero()[:, 0]
+        left = (~empty).nonzero()[:, 0]
+        inside = left[cameras.in_view(points[left], index)]
         pixels = cameras.project(points[inside], index)[0].long()
         image = scene.images.load(index)
         column, row = pixels.unbind(1)
-        rgba = image[row.clamp(0, image.shape[0] - 1), column.clamp(0, image.shape[1] - 1)]
+        row, column = row.clamp(0, image.shape[0] - 1), column.clamp(0, image.shape[1] - 1)
+        rgba = image[row, column]
         counts = torch.ones(len(inside))
         if scene.masks is not None:
             mask = scene.masks.load(index)
             counts = mask[row.clamp(0, mask.shape[0] - 1), column.clamp(0, mask.shape[1] - 1)]
             counts = counts.float()
+        shown = _silhouette(image, plain)
+        if shown is not None:
+            empty[inside] |= ~_widened(shown)[row, column] & (counts > 0)
         if rgba.shape[1] == 4:
-            covered = _widened(image[..., 3] > 0)[row, column]
-            empty[inside] |= ~covered & (counts > 0)
             counts = counts * (rgba[:, 3].float() / 255)
         total.index_add_(0, inside, rgba[:, :3].float() / 255 * counts[:, None])
         seen.index_add_(0, inside, counts)
     colors = torch.where(seen[:, None] > 0, total / seen.clamp_min(1e-6)[:, None], 0.5)
     # soft edges count for less than a view
     return ~empty & (seen > min(LEAST_VIEWS, len(picked)) - 0.5), colors
+
+
+def spread_views(views: Tensor, most: int) -> Tensor:
+    """At most `most` of some views (C,), evenly spread over their order."""
+    return views[torch.linspace(0, len(views) - 1, min(most, len(views))).round().long()]
+
+
+def _silhouette(image: Tensor, plain: Tensor | None) -> Tensor | None:
+    """(H, W) bool: where something is; None where nothing tells."""
+    alpha = image[..., 3:].float() / 255 if image.shape[2] == 4 else None
+    if plain is None:
+        return None if alpha is None else alpha[..., 0] > 0
+    color = image[..., :3].float() / 255
+    color = color if alpha is None else torch.lerp(plain.expand_as(color), color, alpha)
+    return (color - plain).abs().amax(dim=2) > PLAIN_DIFFERENCE
 
 
 def _widened(silhouette: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 """Gaussians in training: parameters, Adam's moments and statistics, and what may change their rows.
+Which parameters there are, the field says: those in space, or those in space and time.
 
 `GaussianState` holds all tensors with one row a Gaussian. Its few structural edits are the only
 code that adds, removes or overwrites rows, so that moments and statistics always follow. A
@@ -7,21 +8,32 @@ code that adds, removes or overwrites rows, so that moments and statistics alway
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from lumigraph.core.errors import CheckpointError
 from lumigraph.core.shapes import check_shapes
-from lumigraph.fields import Gaussians, GaussianTensors
 from lumigraph.fields.gaussians import grown_bands
 
 from .schedule import Clock
 
-NAMES = GaussianTensors._fields
+Rows = TypeVar("Rows", bound=tuple[Any, ...])
+"""The named tuple of a field's parameters, each (G, ...) or None."""
+
+
+class RowField(Protocol[Rows]):
+    """What `GaussianState` asks of a field of Gaussians."""
+
+    @property
+    def tensors(self) -> Rows: ...
+    @property
+    def degree(self) -> int: ...
+    def set_tensors(self, tensors: Rows) -> None: ...
+    def grow_harmonics(self, degree: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -52,22 +64,24 @@ class EditCounts:
         return bool(self.cloned or self.split or self.pruned or self.relocated or self.added)
 
 
-class Strategy(Protocol):
+class Strategy(Protocol[Rows]):
     """Decides how the number of Gaussians follows the scene."""
 
     statistics: Sequence[str]
     """Names of the numbers a Gaussian that it keeps in `GaussianState.statistics`."""
     absolute_gradients: bool
     """Whether `ViewGradients.screen` must be sums of absolute values over pixels."""
+    limit: int
+    """There are never more rows than this; may change between steps."""
 
     def wants_gradients(self, clock: Clock) -> bool:
         """Whether `after_backward` has a use for the screen gradients of this step."""
 
-    def after_backward(self, gaussians: GaussianState, view: ViewGradients) -> None:
+    def after_backward(self, gaussians: GaussianState[Rows], view: ViewGradients) -> None:
         """Take in the gradients of a view, before the parameters move."""
 
     def after_step(
-        self, gaussians: GaussianState, clock: Clock, *, means_rate: float
+        self, gaussians: GaussianState[Rows], clock: Clock, *, means_rate: float
     ) -> EditCounts:
         """Change the rows, after the parameters moved.
 
@@ -76,68 +90,99 @@ class Strategy(Protocol):
             means_rate: learning rate of the means in this step, scene units.
         """
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> Tensor:
         """What a checkpoint must keep besides the rows: random numbers."""
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def restore(self, state: Tensor) -> None:
         """Go on from `state`."""
 
 
-class GaussianState:
+class GaussianState(Generic[Rows]):
     """The rows of a field in training.
 
     Args:
         field: whose parameters are edited.
         statistics: names of further numbers a Gaussian, kept as (G,) float32, at first 0.
+        part: prefix of the names in a checkpoint, for one of several sets of rows.
 
     Example:
         >>> from lumigraph.core.gaussian_cloud import GaussianCloud
+        >>> from lumigraph.fields import Gaussians
         >>> state = GaussianState(Gaussians(GaussianCloud.empty(degree=0)), ["count"])
         >>> len(state), sorted(state.state())[:2]
         (0, ['field.harmonics', 'field.log_scales'])
     """
 
-    def __init__(self, field: Gaussians, statistics: Sequence[str] = ()) -> None:
-        self.field = field
+    def __init__(
+        self, field: RowField[Rows], statistics: Sequence[str] = (), *, part: str = ""
+    ) -> None:
+        self.field, self.part = field, part
+        tensors = field.tensors
+        fields: tuple[str, ...] = tensors._fields  # type: ignore[attr-defined]
+        self.names = tuple(n for n, t in zip(fields, tensors, strict=True) if t is not None)
+        self._places = tuple(fields.index(name) for name in self.names)
         self.moments: list[tuple[Tensor, Tensor]] = [
-            (torch.zeros_like(tensor), torch.zeros_like(tensor)) for tensor in self.values()
+            (torch.zeros_like(tensor), torch.zeros_like(tensor)) for tensor in self._stored()
         ]
         self.statistics = {name: self._zeros() for name in statistics}
 
     def __len__(self) -> int:
-        return len(self.field)
+        return len(self.field.tensors[0])
 
     @property
     def device(self) -> torch.device:
-        return self.field.means.device
+        device: torch.device = self.field.tensors[0].device
+        return device
 
-    def values(self) -> GaussianTensors:
+    def _stored(self) -> list[Tensor]:
+        """The parameters that there are, without gradients, in the order of `names`."""
+        tensors = self.field.tensors
+        return [tensors[place].detach() for place in self._places]
+
+    def _packed(self, tensors: Iterable[Tensor]) -> Rows:
+        """The named tuple of tensors in the order of `names`."""
+        given = dict(zip(self._places, tensors, strict=True))
+        kind: Any = type(self.field.tensors)
+        rows: Rows = kind(*(given.get(place) for place in range(len(kind._fields))))
+        return rows
+
+    def values(self) -> Rows:
         """The parameters without gradients, sharing memory."""
-        return GaussianTensors(*(tensor.detach() for tensor in self.field.tensors))
+        return self._packed(self._stored())
+
+    def parameters(self) -> list[Tensor]:
+        """The parameters themselves, in the order of `names`."""
+        tensors = self.field.tensors
+        return [tensors[place] for place in self._places]
 
     def _zeros(self) -> Tensor:
         return torch.zeros(len(self), device=self.device)
 
-    def rows(self, rows: Tensor) -> GaussianTensors:
+    def rows(self, rows: Tensor) -> Rows:
         """Copies of some rows, by int64 indices."""
-        return GaussianTensors(*(tensor.index_select(0, rows) for tensor in self.values()))
+        return self._packed(tensor.index_select(0, rows) for tensor in self._stored())
+
+    def joined(self, parts: Sequence[Rows]) -> Rows:
+        """Rows of several sets, in order."""
+        columns = zip(*([part[place] for place in self._places] for part in parts), strict=True)
+        return self._packed(torch.cat(column) for column in columns)
 
     @torch.no_grad()
-    def rebuild(self, rows: Tensor | None, new: GaussianTensors | None = None) -> None:
+    def rebuild(self, rows: Tensor | None, new: Rows | None = None) -> None:
         """Keep some rows and append others, in one copy.
 
         Args:
             rows: what stays, by a mask (G,) bool or int64 indices in the new order; None: all.
             new: appended rows; their moments and statistics are 0.
         """
+        old = self._stored()
         if rows is not None and rows.dtype == torch.bool:
-            check_shapes(("means", self.field.means, "G 3"), ("rows", rows, "G"))
+            check_shapes(("means", old[0], "G 3"), ("rows", rows, "G"))
             rows = rows.nonzero()[:, 0]
-        count = 0 if new is None else len(new.means)
-        pieces = (None,) * len(NAMES) if new is None else new
-        old = self.values()
+        count = 0 if new is None else len(new[0])
+        pieces = [None if new is None else new[place] for place in self._places]
         self.field.set_tensors(
-            GaussianTensors(*(_rebuilt(*pair, rows) for pair in zip(old, pieces, strict=True)))
+            self._packed(_rebuilt(*pair, rows) for pair in zip(old, pieces, strict=True))
         )
         for place, moments in enumerate(self.moments):
             first, second = (_rebuilt(m, m.new_zeros(count, *m.shape[1:]), rows) for m in moments)
@@ -149,7 +194,7 @@ class GaussianState:
         """Drop all rows but these: a mask (G,) bool, or int64 indices in the new order."""
         self.rebuild(rows)
 
-    def append(self, new: GaussianTensors) -> None:
+    def append(self, new: Rows) -> None:
         """Add rows with moments of 0."""
         self.rebuild(None, new)
 
@@ -158,19 +203,21 @@ class GaussianState:
         self.append(self.rows(rows))
 
     @torch.no_grad()
-    def write(self, rows: Tensor, new: GaussianTensors) -> None:
+    def write(self, rows: Tensor, new: Rows) -> None:
         """Overwrite rows (int64 indices) and set their moments and statistics to 0."""
-        for tensor, value in zip(self.values(), new, strict=True):
-            tensor.index_copy_(0, rows, value)
+        for tensor, place in zip(self._stored(), self._places, strict=True):
+            tensor.index_copy_(0, rows, new[place])
         self.reset_moments(rows)
         for values in self.statistics.values():
             values.index_fill_(0, rows, 0)
 
     @torch.no_grad()
-    def reset_moments(self, rows: Tensor | None = None, *, names: Sequence[str] = NAMES) -> None:
+    def reset_moments(
+        self, rows: Tensor | None = None, *, names: Sequence[str] | None = None
+    ) -> None:
         """Set Adam's moments to 0: of some rows (int64 indices) or all, of some parameters."""
-        for name in names:
-            for moment in self.moments[NAMES.index(name)]:
+        for name in self.names if names is None else names:
+            for moment in self.moments[self.names.index(name)]:
                 if rows is None:
                     moment.zero_()
                 else:
@@ -183,17 +230,18 @@ class GaussianState:
     def grow_harmonics(self, degree: int) -> None:
         """Show harmonics up to `degree`; the moments grow with what is stored."""
         self.field.grow_harmonics(degree)
-        place, stored = NAMES.index("harmonics"), self.field.degree
+        place, stored = self.names.index("harmonics"), self.field.degree
         first, second = self.moments[place]
-        if first.shape != self.field.harmonics.shape:
+        if first.shape != self._stored()[place].shape:
             self.moments[place] = (grown_bands(first, stored), grown_bands(second, stored))
 
     def state(self) -> dict[str, Tensor]:
         """Live tensors by name, for a checkpoint."""
-        state = {f"field.{name}": t for name, t in zip(NAMES, self.values(), strict=True)}
-        for name, moments in zip(NAMES, self.moments, strict=True):
+        state = {f"field.{n}": t for n, t in zip(self.names, self._stored(), strict=True)}
+        for name, moments in zip(self.names, self.moments, strict=True):
             state |= {f"moments.{name}.{k}": moment for k, moment in enumerate(moments)}
-        return state | {f"statistics.{name}": v for name, v in self.statistics.items()}
+        state |= {f"statistics.{name}": v for name, v in self.statistics.items()}
+        return {f"{self.part}{name}": tensor for name, tensor in state.items()}
 
     def restore(self, tensors: dict[str, Tensor], source: str = "checkpoint") -> None:
         """Take over the rows of a checkpoint, however many; `active_degree` is not among them.
@@ -206,16 +254,18 @@ class GaussianState:
         if missing:
             raise CheckpointError(f"{source}: holds no {missing[0]!r}; it belongs to another model")
         ready = {name: t.to(self.device).clone() for name, t in found.items() if t is not None}
+        means = f"{self.part}field.means"
         rows = {name: len(tensor) for name, tensor in ready.items()}
-        odd = [name for name, count in rows.items() if count != rows["field.means"]]
+        odd = [name for name, count in rows.items() if count != rows[means]]
         if odd:
             raise CheckpointError(
-                f"{source}: {odd[0]!r} has {rows[odd[0]]} rows, 'field.means' has "
-                f"{rows['field.means']}; the file is damaged"
+                f"{source}: {odd[0]!r} has {rows[odd[0]]} rows, {means!r} has "
+                f"{rows[means]}; the file is damaged"
             )
-        self.field.set_tensors(GaussianTensors(*(ready[f"field.{name}"] for name in NAMES)))
-        self.moments = [(ready[f"moments.{name}.0"], ready[f"moments.{name}.1"]) for name in NAMES]
-        self.statistics = {name: ready[f"statistics.{name}"] for name in self.statistics}
+        part = {name.removeprefix(self.part): tensor for name, tensor in ready.items()}
+        self.field.set_tensors(self._packed(part[f"field.{name}"] for name in self.names))
+        self.moments = [(part[f"moments.{n}.0"], part[f"moments.{n}.1"]) for n in self.names]
+        self.statistics = {name: part[f"statistics.{name}"] for name in self.statistics}
 
 
 def _rebuilt(old: Tensor, new: Tensor | None, rows: Tensor | None) -> Tensor:

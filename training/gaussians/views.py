@@ -22,6 +22,8 @@ from lumigraph.training.pixels import check_images, load_pixels
 
 from .depth_targets import depth_target
 
+MOST_WORKERS = 4  # decoding images at a time
+
 
 @dataclass(frozen=True)
 class ViewImages:
@@ -51,6 +53,11 @@ class View:
     """The same for the rasteriser, on the training device."""
     images: ViewImages
 
+    @property
+    def time(self) -> float | None:
+        """Of the camera, in [0, 1]."""
+        return _time(self.camera)
+
     def directions(self) -> Tensor:
         """(H W, 3) unit directions of the pixels in the scene frame, on the training device."""
         return self.camera.image_rays(0).directions.to(self.splat.world_to_camera.device)
@@ -64,10 +71,10 @@ class View:
 
 
 class ViewSampler:
-    """Each view once, then in another order again.
+    """Each view once, then in another order again; cameras and times of a moving scene alike.
 
-    Images are kept on the device as they are needed, up to a budget, and the next one is prepared
-    in the background.
+    Images are kept on the device as they are needed, up to a budget, and the next ones are prepared
+    in the background. A scene of any number of images takes no more than the budget and those.
 
     Args:
         scene: with images.
@@ -77,6 +84,7 @@ class ViewSampler:
         seed: of the order.
         depths: also prepare depths, from the scene's depth maps or else its points.
         near: depth before which the rasteriser sees nothing, scene units.
+        ahead: views that are prepared before they are asked for.
 
     Raises:
         DataError: no images; or depths are wanted and nothing is known of them.
@@ -92,6 +100,7 @@ class ViewSampler:
         seed: int,
         depths: bool = False,
         near: float = NEAR,
+        ahead: int = 1,
     ) -> None:
         check_images(scene)
         if depths and scene.depths is None and scene.points is None:
@@ -105,8 +114,10 @@ class ViewSampler:
         self._scale = 1.0
         self._kept: dict[int, View] = {}
         self._kept_bytes = 0
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="next-view")
-        self._ahead: tuple[int, float, Future[View]] | None = None
+        workers = min(ahead, MOST_WORKERS)
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="next-view")
+        self._most_ahead = ahead
+        self._ahead: dict[int, Future[View]] = {}
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -118,12 +129,18 @@ class ViewSampler:
             scale: factor on width and height, in (0, 1].
         """
         if scale != self._scale:
-            self._scale, self._kept, self._kept_bytes = scale, {}, 0
+            self._scale, self._kept, self._kept_bytes, self._ahead = scale, {}, 0, {}
         place = self._advance()
         view = self._kept.get(place) or self._awaited(place)
         self._keep(view)
         self._prepare_next()
         return view
+
+    def some(self, most: int) -> list[tuple[float | None, SplatCamera]]:
+        """Times and cameras of at most so many views, evenly spread, at the size of the hour."""
+        places = torch.linspace(0, len(self) - 1, min(most, len(self))).round().long().tolist()
+        views = [self._sized(place, self._scale) for place in places]
+        return [(_time(camera), self._splat(camera)) for camera in views]
 
     def _advance(self) -> int:
         if self._next >= len(self._order):
@@ -134,20 +151,14 @@ class ViewSampler:
         return place
 
     def _awaited(self, place: int) -> View:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[:2] == (place, self._scale):
-            return ahead[2].result()
-        return self._prepare(place, self._scale)
+        ahead = self._ahead.pop(place, None)
+        return self._prepare(place, self._scale) if ahead is None else ahead.result()
 
     def _prepare_next(self) -> None:
         # what follows the last view of an order is not known yet
-        if self._next >= len(self._order):
-            return
-        place = int(self._order[self._next])
-        known = self._ahead is not None and self._ahead[:2] == (place, self._scale)
-        if place not in self._kept and not known:
-            work = self._worker.submit(self._prepare, place, self._scale)
-            self._ahead = (place, self._scale, work)
+        for place in self._order[self._next : self._next + self._most_ahead].tolist():
+            if place not in self._kept and place not in self._ahead:
+                self._ahead[place] = self._workers.submit(self._prepare, place, self._scale)
 
     def _keep(self, view: View) -> None:
         size = view.images.nbytes
@@ -156,23 +167,28 @@ class ViewSampler:
             self._kept_bytes += size
 
     def _prepare(self, place: int, scale: float) -> View:
-        index, camera = self._indices[place], self._cameras[place]
+        index, camera = self._indices[place], self._sized(place, scale)
         rgba = load_pixels(self._scene, index)
-        width, height = (max(side, 1) for side in reduced_size(*camera.size(0), scale))
+        width, height = camera.size(0)
         weight = None
         if self._scene.masks is not None:
             mask = self._scene.masks.load(index).to(torch.uint8)[..., None] * 255
             weight = _reduced(mask, width, height)[..., 0].float() / 255
-        camera = camera.resized_to(width, height)
         depth = depth_target(self._scene, index, camera) if self._depths else None
         images = ViewImages(
             _reduced(rgba, width, height).to(self._device),
             None if weight is None else weight.to(self._device),
             None if depth is None else depth.to(self._device),
         )
+        return View(place, camera, self._splat(camera), images)
+
+    def _sized(self, place: int, scale: float) -> Cameras:
+        camera = self._cameras[place]
+        return camera.resized_to(*(max(side, 1) for side in reduced_size(*camera.size(0), scale)))
+
+    def _splat(self, camera: Cameras) -> SplatCamera:
         splat = SplatCamera.from_cameras(camera, near=self._near)
-        splat = splat.with_pose(splat.world_to_camera.to(self._device))
-        return View(place, camera, splat, images)
+        return splat.with_pose(splat.world_to_camera.to(self._device))
 
     def state(self) -> dict[str, Tensor]:
         """Order and random numbers, for a checkpoint."""
@@ -185,7 +201,11 @@ class ViewSampler:
         """Go on from `state`."""
         self._generator.set_state(tensors["random.views"].cpu())
         self._order, self._next = tensors["random.views_left"].cpu().clone(), 0
-        self._ahead = None
+        self._ahead = {}
+
+
+def _time(camera: Cameras) -> float | None:
+    return None if camera.times is None else float(camera.times[0])
 
 
 def _reduced(image: Tensor, width: int, height: int) -> Tensor:

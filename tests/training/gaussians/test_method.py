@@ -17,7 +17,8 @@ from lumigraph.training import Run, StepEvent, evaluate, resume, train, train_co
 from lumigraph.training.checkpoint import load_checkpoint
 from lumigraph.training.files import newest_checkpoint
 from lumigraph.training.gaussians.image_tables import RowAdam, corrected_pose
-from lumigraph.training.gaussians.method import GaussiansMethod, scene_extent
+from lumigraph.training.gaussians.method import GaussiansMethod
+from lumigraph.training.gaussians.splat_method import scene_extent
 from lumigraph.training.image_tables import PoseTable, refined_cameras
 from lumigraph.training.method import Progress
 
@@ -193,7 +194,7 @@ def test_exposures_are_found_up_to_a_common_gain(small_config):
     )
     method = GaussiansMethod(true_scene(gains=gains), config, CPU, initial=ball_cloud())
     run_steps(method, 400, total=400)
-    found = method.exposure.log_gain.detach()
+    found = method.comparison.exposure.log_gain.detach()
     wanted = gains.log() - gains.log().mean()
     assert float(found.mean().abs()) < 1e-6
     # bright pixels are cut off at 1, so that large gains look smaller than they are
@@ -212,7 +213,7 @@ def test_pose_refinement_finds_the_cameras_again(small_config):
     )  # fmt: skip
     method = GaussiansMethod(true_scene(known=known), config, CPU, initial=ball_cloud())
     run_steps(method, 400, total=400)
-    found = refined_cameras(method.poses, known, method.views._scene.bounds)
+    found = refined_cameras(method.comparison.poses, known, method.views._scene.bounds)
     before = (known.positions - truth.positions).norm(dim=1).mean()
     after = (found.positions - truth.positions).norm(dim=1).mean()
     assert float(after) < 0.4 * float(before)
@@ -240,7 +241,7 @@ def test_rows_of_a_table_move_by_their_own_step_count():
     for row in (0, 2, 2):
         table.grad = torch.zeros(3, 2)
         table.grad[row] = torch.tensor([5.0, torch.nan])
-        adam.step(row, 0.1)
+        adam.step([row], 0.1)
     # with a constant gradient each step of Adam is the rate, the first one too
     assert table.detach()[:, 0].tolist() == pytest.approx([-0.1, 0.0, -0.2])
     assert not table.detach()[:, 1].any() and table.grad is None
@@ -270,7 +271,7 @@ def test_depth_supervision_pulls_depths_to_what_is_known(small_config):
 def test_a_loss_that_is_not_finite_skips_the_step_and_is_counted(make_scene, small_config):
     method = GaussiansMethod(make_scene(), small_config(), CPU, initial=ball_cloud())
     with torch.no_grad():
-        method.background.table.fill_(torch.nan)
+        method.comparison.background.table.fill_(torch.nan)
     before = method.field.means.detach().clone()
     result = run_steps(method, 1)[0]
     assert not math.isfinite(float(result.loss)) and method.bad_gradients() == 1
@@ -324,7 +325,7 @@ def test_frames_while_training_have_the_learned_background(make_scene, some_poin
     method = GaussiansMethod(make_scene(points=some_points()), config, torch.device("cpu"))
     for step in range(5):
         method.step(Progress(step, step / 5, 5))
-    learned = (0.5 + method.background.table.detach()[0]).clamp(0, 1)
+    learned = (0.5 + method.comparison.background.table.detach()[0]).clamp(0, 1)
     assert not torch.equal(learned, torch.full((3,), 0.5))
     assert torch.equal(method.renderer.background, learned)
     assert method.renderer is method.renderer

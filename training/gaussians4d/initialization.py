@@ -1,0 +1,233 @@
+"""Where Gaussians in space and time start: at known points spread over time, at random places that
+the pictures of a moment allow, or as a static run left them.
+
+Random places come in two kinds. One that the views of every moment allow may hold something that
+never moves: it begins with the duration of the whole clip. One that a moment allows begins there,
+with a duration of about a dozen views, so that more than one camera holds it. Letters: P points.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lumigraph.core import DataError, Scene
+from lumigraph.core.gaussian_cloud import GaussianCloud
+from lumigraph.core.gaussian_cloud4d import GaussianCloud4D
+from lumigraph.fields import Gaussians
+from lumigraph.training.config_gaussians4d import Gaussians4DConfig
+from lumigraph.training.evaluation import background_color
+from lumigraph.training.gaussians.initialization import (
+    OPACITY,
+    SCALE_FACTOR,
+    chosen_points,
+    cloud_from_points,
+    uniform_points,
+)
+from lumigraph.training.gaussians.silhouettes import judge_points, spread_views
+from lumigraph.training.run import Run
+
+POINTS_DURATION = math.sqrt(0.2)  # as in the 4D-Rotor code, for a clip of length 1
+BEYOND = 0.1  # of the clip: points start so far before and after it, too
+HELD_VIEWS = 12  # within the first duration of a random Gaussian
+LONGEST = 1.0  # first duration of what may never move
+ALWAYS_SHARE = 0.3  # of random Gaussians that begin where no moment is empty
+MOST_MOMENTS = 60  # whose pictures are asked
+MOST_MOMENT_VIEWS = 16
+ALWAYS_VIEWS = 96
+ROUNDS = 24  # times that random points are drawn, until enough are left
+DRAWN = 20_000  # points in a round
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Points that Gaussians start at."""
+
+    positions: Tensor
+    """(P, 3)."""
+    colors: Tensor
+    """(P, 3) in [0, 1]."""
+    times: Tensor
+    """(P,)."""
+    durations: Tensor
+    """(P,)."""
+
+
+def training_moments(scene: Scene) -> Tensor:
+    """(F,) ascending times of the training views, on the CPU.
+
+    Raises:
+        DataError: the scene has no times.
+    """
+    times = scene.cameras.times
+    if times is None:
+        raise DataError(
+            f"{scene.source}: has no times; use --method gaussians, or give 'time' to its frames"
+        )
+    return times[scene.split("train")].cpu().unique()
+
+
+def frame_duration(moments: Tensor) -> float:
+    """Usual distance of two moments (F,), as a part of the clip; of a single one, the clip."""
+    return float(moments.diff().median()) if len(moments) > 1 else 1.0
+
+
+def initial_cloud(scene: Scene, config: Gaussians4DConfig) -> tuple[GaussianCloud4D, list[str]]:
+    """The Gaussians that a configuration asks to start from, on the CPU, and notes on them.
+
+    Raises:
+        DataError: the scene has no times; points are asked for, and it has none; or the run to
+            start from holds no Gaussians.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    if config.start_run is not None:
+        return _from_run(scene, config, generator)
+    known = chosen_points(scene, config, generator)
+    if known is not None:
+        positions, colors, notes = known
+        times = torch.rand(len(positions), generator=generator) * (1 + 2 * BEYOND) - BEYOND
+        duration = config.initial_duration or POINTS_DURATION
+        placed = Placed(positions, colors, times, torch.full_like(times, duration))
+        return _clouds(scene, config, [placed]), [*notes, "spread over the clip"]
+    count = min(config.initial_gaussians, config.max_gaussians)
+    always, passing = random_places(scene, config, count, generator)
+    note = (
+        f"starts from {len(always.times):,} places that are never empty and "
+        f"{len(passing.times):,} at single moments"
+    )
+    return _clouds(scene, config, [always, *_by_moment(passing)]), [note]
+
+
+def random_places(
+    scene: Scene, config: Gaussians4DConfig, count: int, generator: torch.Generator
+) -> tuple[Placed, Placed]:
+    """Random places for at most `count` Gaussians: of those that may never move, and the rest."""
+    plain = background_color(scene) if config.background in ("white", "black") else None
+    held = config.initial_duration or _held_duration(scene)
+    views = spread_views(scene.split("train"), ALWAYS_VIEWS)
+    tells = plain is not None or scene.has_alpha
+    wanted = round(ALWAYS_SHARE * count)
+    positions, colors = _allowed(scene, wanted, views, plain, generator)
+    longest = LONGEST if tells else POINTS_DURATION
+    always = Placed(
+        positions,
+        colors,
+        torch.full((len(positions),), 0.5),
+        torch.full((len(positions),), config.initial_duration or longest),
+    )
+    parts = []
+    asked = spread_views(training_moments(scene), MOST_MOMENTS)
+    train = scene.split("train")
+    assert scene.cameras.times is not None
+    times_of_views = scene.cameras.times[train].cpu()
+    each = -(-(count - len(positions)) // len(asked))
+    for moment in asked.tolist():
+        views = spread_views(train[times_of_views == moment], MOST_MOMENT_VIEWS)
+        found, shown = _allowed(scene, each, views, plain, generator)
+        parts.append((found, shown, torch.full((len(found),), moment)))
+    positions, colors, times = (torch.cat(part) for part in zip(*parts, strict=True))
+    passing = Placed(positions, colors, times, torch.full_like(times, held))
+    return always, passing
+
+
+def _held_duration(scene: Scene) -> float:
+    """As long as `HELD_VIEWS` training views take, at least a frame."""
+    moments = training_moments(scene)
+    frame = frame_duration(moments)
+    views_of_one = len(scene.split("train")) / len(moments)
+    return min(max(HELD_VIEWS / views_of_one * frame / 2, frame), 1.0)
+
+
+def _allowed(
+    scene: Scene, count: int, views: Tensor, plain: Tensor | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Positions and colors of at most `count` random points that some views allow."""
+    positions, colors, found = [torch.zeros(0, 3)], [torch.zeros(0, 3)], 0
+    for _ in range(ROUNDS):
+        if found >= count:
+            break
+        drawn = uniform_points(scene, DRAWN, generator)
+        allowed, shown = judge_points(scene, drawn, views=views, plain=plain)
+        positions.append(drawn[allowed])
+        colors.append(shown[allowed])
+        found += int(allowed.sum())
+    return torch.cat(positions)[:count], torch.cat(colors)[:count]
+
+
+def _clouds(scene: Scene, config: Gaussians4DConfig, parts: list[Placed]) -> GaussianCloud4D:
+    """Gaussians at places; how large, the distances within each part say."""
+    clouds = [_cloud(scene, config, part) for part in parts if len(part.times)]
+    if not clouds:
+        raise DataError(
+            f"{scene.source}: no place is seen by its cameras at its moments; check poses with: "
+            "lumigraph inspect"
+        )
+    return GaussianCloud4D.concatenate(clouds)
+
+
+def _by_moment(part: Placed) -> list[Placed]:
+    return [_rows(part, part.times == moment) for moment in part.times.unique()]
+
+
+def _rows(part: Placed, rows: Tensor) -> Placed:
+    return Placed(part.positions[rows], part.colors[rows], part.times[rows], part.durations[rows])
+
+
+def _cloud(scene: Scene, config: Gaussians4DConfig, part: Placed) -> GaussianCloud4D:
+    still = cloud_from_points(
+        part.positions,
+        part.colors,
+        opacity=OPACITY[config.strategy],
+        scale_factor=SCALE_FACTOR[config.strategy],
+        side=scene.side,
+    )
+    return timed(still, part.times, part.durations, plateaus=config.plateaus)
+
+
+def timed(
+    cloud: GaussianCloud, times: Tensor, durations: Tensor, *, plateaus: bool = False
+) -> GaussianCloud4D:
+    """Gaussians in space, there for a while each.
+
+    Args:
+        times: (G,) when.
+        durations: (G,) standard deviations in time.
+        plateaus: stay whole for half of that, to both sides.
+    """
+    moving = GaussianCloud4D.from_static(
+        cloud, times=times, log_plateaus=(durations / 2).log() if plateaus else None
+    )
+    log_scales = torch.cat([cloud.log_scales, durations.log()[:, None]], dim=1)
+    return dataclasses.replace(moving, log_scales=log_scales)
+
+
+def _from_run(
+    scene: Scene, config: Gaussians4DConfig, generator: torch.Generator
+) -> tuple[GaussianCloud4D, list[str]]:
+    """The Gaussians of a static run, for the whole clip, and random ones for what moves."""
+    assert config.start_run is not None
+    run = Run.open(config.start_run)
+    field = run.model("cpu").field
+    if not isinstance(field, Gaussians):
+        raise DataError(
+            f"{config.start_run}: is a run of method {run.config.method}; start_run takes one of "
+            "method gaussians"
+        )
+    to_here = scene.normalization.compose(run.scene().normalization.inverse())
+    cloud = field.cloud().transformed(to_here).with_degree(0)
+    if len(cloud) > config.max_gaussians:
+        raise DataError(
+            f"{config.start_run}: has {len(cloud):,} Gaussians; raise max_gaussians "
+            f"({config.max_gaussians:,})"
+        )
+    middle = torch.full((len(cloud),), 0.5)
+    lasting = timed(cloud, middle, torch.full_like(middle, LONGEST), plateaus=config.plateaus)
+    count = min(config.initial_gaussians, config.max_gaussians - len(cloud))
+    _, passing = random_places(scene, config, count, generator)
+    moving = [_cloud(scene, config, part) for part in _by_moment(passing)]
+    note = f"starts from {len(cloud):,} Gaussians of {config.start_run}"
+    return GaussianCloud4D.concatenate([lasting, *moving]), [note]
