@@ -82,7 +82,7 @@ def mesh_sequence(
     scene, model = run.scene(), run.model(device)
     if model.moments is None:
         raise InputError(f"{folder}: this run does not move; name a file that ends in {suffix}")
-    times = model.moments.tolist()
+    times = [round(time, 6) for time in model.moments.tolist()]
     targets = [folder / f"mesh-{index:04d}{suffix}" for index in range(len(times))]
     for target in targets:
         check_mesh(target, options)

@@ -152,10 +152,10 @@ class NeusConfig(RunConfig):
     """Steps of every other moment."""
     predict_motion: bool = True
     """Find how the whole has moved before the surface of a later moment is fitted."""
-    motion_steps: int = 125
+    motion_steps: int = 80
     """Steps of a later moment in which it only moves; fewer than `later_steps`."""
     motion_rate: float = 1e-2
-    """Adam's step size for that motion (radians; grid units); a tenth of it while the surface is
+    """Adam's step size for that motion (radians; grid units); a fiftieth of it while the surface is
     fitted."""
     later_rate: float = 1.0
     """Factor on the learning rates of later moments."""

@@ -34,7 +34,7 @@ from .rigid_motion import RigidMotion, moved_rays
 from .sequence_plan import TOLERANCE, SequencePlan, key_moment
 from .silhouettes import check_views
 
-FITTING_RATE = 0.1  # of the motion's rate, while the field is fitted
+FITTING_RATE = 0.02  # of the motion's rate while the field is fitted, which must not shake it
 FIRST_LEVELS = 0.2  # of the levels, on when the fitting of a later moment begins
 
 
