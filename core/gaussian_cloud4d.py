@@ -179,6 +179,22 @@ class GaussianCloud4D:
             turned.harmonics, self.log_plateaus,
         )  # fmt: skip
 
+    def sheared(self, velocities: Tensor) -> GaussianCloud4D:
+        """The cloud with other velocities: each gets (G, 3) scene units per unit of time more, and
+        is at its own time what it was."""
+        check_shapes(("means", self.means, "G 3"), ("velocities", velocities, "G 3"))
+        if not len(self):
+            return self
+        axes = rotation_from_rotor(self.rotors.double())
+        axes = axes * self.log_scales.double().exp()[:, None, :]
+        shear = torch.eye(4, dtype=axes.dtype, device=self.device).repeat(len(self), 1, 1)
+        shear[:, :3, 3] = velocities.double()
+        rotors, log_scales = _decomposed(shear @ axes)
+        return GaussianCloud4D(
+            self.means, self.times, rotors.float(), log_scales.float(), self.opacity_logits,
+            self.harmonics, self.log_plateaus,
+        )  # fmt: skip
+
     def retimed(self, factor: float) -> GaussianCloud4D:
         """The cloud in another unit of time: times and durations are `factor` times as long, and
         what it shows at factor t is what this one shows at t."""
@@ -231,15 +247,19 @@ def _stretched(rotors: Tensor, log_scales: Tensor, factor: float) -> tuple[Tenso
         return rotors, in_space
     axes = rotation_from_rotor(rotors[moving]) * log_scales[moving].exp()[:, None, :]
     axes = axes * axes.new_tensor([factor] * 3 + [1.0])[:, None]
+    rotors, in_space = rotors.clone(), in_space.clone()
+    rotors[moving], in_space[moving] = _decomposed(axes)
+    return rotors, in_space
+
+
+def _decomposed(axes: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotors (G, 8) and logarithms of lengths (G, 4) of Gaussians with these axes (G, 4, 4)."""
     turn, lengths, _ = torch.linalg.svd(axes)
     # back to the order in which the last length is that in time, as far as there is one
     order = _time_last(turn)
     turn = turn.gather(2, order[:, None, :].expand(-1, 4, -1))
     turn[:, :, 0] *= torch.linalg.det(turn).sign()[:, None]
-    rotors, in_space = rotors.clone(), in_space.clone()
-    rotors[moving] = rotor_from_rotation(turn)
-    in_space[moving] = lengths.gather(1, order).log()
-    return rotors, in_space
+    return rotor_from_rotation(turn), lengths.gather(1, order).log()
 
 
 def _time_last(turn: Tensor) -> Tensor:

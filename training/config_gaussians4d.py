@@ -98,7 +98,7 @@ class Gaussians4DConfig(SplatConfig):
 _SHORT_RUN: dict[str, Any] = {
     "harmonics_every": 400,
     "means_rate": 5e-4,
-    "rotations_rate": 5e-3,
+    "rotations_rate": 2e-3,
     "harmonics_rate": 5e-3,
     "harmonics_rest_factor": 0.1,
     "opacity_regularization": 0.003,

@@ -110,15 +110,15 @@ class NeusConfig(RunConfig):
     """Adam's step size after warm-up."""
     sharpness_rate: float = 1e-3
     """Adam's step size for v, the tenth of the logarithm of the sharpness."""
-    learning_rate_final: float = 0.1
+    learning_rate_final: float = 0.02
     """Factor on both at the end of the schedule."""
-    decay_start: float = 0.5
+    decay_start: float = 0.3
     """Fraction of the run with the full learning rate; exponential decay follows."""
     warmup_steps: int = 50
     """Steps of linear warm-up."""
     weight_decay: float = 1e-6
     """L2 penalty on network weights, never on the table."""
-    average_decay: float = 0.95
+    average_decay: float = 0.99
     """Pictures and meshes come from a running mean of the weights with this decay; 0: from the
     weights themselves."""
     level_base_step: int = 100
@@ -208,7 +208,7 @@ NEUS_PRESETS: dict[str, dict[str, Any]] = {
         "levels": 12,
         "max_resolution": 1024,
         "march_steps": 768,
-        "batch_samples": 2**17,
+        "batch_samples": 2**18,
         "occupancy_samples": 2**18,
         "default_steps": 8_000,
     },

@@ -127,3 +127,19 @@ def test_another_unit_of_time_changes_nothing_that_is_seen(plateaus):
     assert torch.allclose(covariances(back), covariances(cloud), rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="above 0"):
         cloud.retimed(0.0)
+
+
+def test_a_shear_adds_velocities_and_leaves_the_shape_of_a_moment():
+    cloud = make_cloud()
+    more = torch.randn(9, 3, generator=torch.Generator().manual_seed(8))
+    before, after = covariances(cloud), covariances(cloud.sheared(more))
+
+    def conditional(whole: torch.Tensor) -> torch.Tensor:
+        across = whole[:, :3, 3:]
+        return whole[:, :3, :3] - across @ across.transpose(1, 2) / whole[:, 3:, 3:]
+
+    assert torch.allclose(conditional(after), conditional(before), rtol=1e-3, atol=1e-4)
+    assert torch.allclose(after[:, 3, 3], before[:, 3, 3], rtol=1e-4)
+    velocities = [whole[:, :3, 3] / whole[:, 3, 3:] for whole in (before, after)]
+    assert torch.allclose(velocities[1], velocities[0] + more, rtol=1e-3, atol=1e-3)
+    assert len(GaussianCloud4D.empty().sheared(torch.zeros(0, 3))) == 0

@@ -6,6 +6,8 @@ known of what hides it, so that the color found is a mean over views that may no
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -17,8 +19,23 @@ PLAIN_DIFFERENCE = 4.5 / 255  # from the color behind everything
 MARGIN = 2  # pixels that a silhouette is widened by
 
 
+@dataclass(frozen=True)
+class Motion:
+    """How points move."""
+
+    velocities: Tensor
+    """(P, 3) scene units per unit of time."""
+    moment: float
+    """The time at which they are where they are said to be."""
+
+
 def judge_points(
-    scene: Scene, points: Tensor, *, views: Tensor | None = None, plain: Tensor | None = None
+    scene: Scene,
+    points: Tensor,
+    *,
+    views: Tensor | None = None,
+    plain: Tensor | None = None,
+    motion: Motion | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Which points may belong to the scene, and their mean colors.
 
@@ -28,6 +45,7 @@ def judge_points(
         views: (C,) cameras to ask; None: at most 40 of the training views.
         plain: (3,) color in [0, 1] that stands behind everything: what is of that color counts as
             empty, whatever the alpha says. None: alpha says what is empty, where there is any.
+        motion: the points move, and are asked about where they are at the time of each view.
 
     Returns:
         (P,) bool: at least two views see the point (where there are two), and none shows it as
@@ -41,8 +59,13 @@ def judge_points(
     seen, total = torch.zeros(len(points)), torch.zeros(len(points), 3)
     for index in picked.tolist():
         left = (~empty).nonzero()[:, 0]
-        inside = left[cameras.in_view(points[left], index)]
-        pixels = cameras.project(points[inside], index)[0].long()
+        there = points[left]
+        if motion is not None:
+            assert cameras.times is not None
+            there = there + motion.velocities[left] * (cameras.times[index] - motion.moment)
+        seen_now = cameras.in_view(there, index)
+        inside = left[seen_now]
+        pixels = cameras.project(there[seen_now], index)[0].long()
         image = scene.images.load(index)
         column, row = pixels.unbind(1)
         row, column = row.clamp(0, image.shape[0] - 1), column.clamp(0, image.shape[1] - 1)

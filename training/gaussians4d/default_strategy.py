@@ -71,8 +71,8 @@ class Default4DStrategy(DefaultStrategy):
     def large(self, gaussians: State, chosen: Tensor) -> Tensor:
         """In space where the screen asks, in time where the time does."""
         values = gaussians.values()
-        rates = slice_constants(values.rotors, values.log_scales, self._clip.shortest).rates
-        long = rates.rsqrt() > self.config.split_duration * self._clip.length
+        found = slice_constants(values.rotors, values.log_scales, self._clip.shortest)
+        long = found.durations > self.config.split_duration * self._clip.length
         by_space = super().pulls(gaussians)[chosen] > 1
         by_time = (self._time_pulls(gaussians) > 1)[chosen]
         return (by_space & super().large(gaussians, chosen)) | (by_time & long[chosen])

@@ -3,13 +3,17 @@ the pictures of a moment allow, or as a static run left them.
 
 Random places come in two kinds. One that the views of every moment allow may hold something that
 never moves: it begins with the duration of the whole clip. One that a moment allows begins there,
-with a duration of about a dozen views, so that more than one camera holds it. Letters: P points.
+with a duration of about a dozen views, so that more than one camera holds it. Where pictures show
+what is empty, it begins to move as well: along the mean of those of some random paths that the
+views around its moment allow, too; places without such a path come last. Letters: P points, K paths
+of each.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +32,7 @@ from lumigraph.training.gaussians.initialization import (
     cloud_from_points,
     uniform_points,
 )
-from lumigraph.training.gaussians.silhouettes import judge_points, spread_views
+from lumigraph.training.gaussians.silhouettes import Motion, judge_points, spread_views
 from lumigraph.training.run import Run
 
 POINTS_DURATION = math.sqrt(0.2)  # as in the 4D-Rotor code, for a clip of length 1
@@ -41,6 +45,12 @@ MOST_MOMENT_VIEWS = 16
 ALWAYS_VIEWS = 96
 ROUNDS = 24  # times that random points are drawn, until enough are left
 DRAWN = 20_000  # points in a round
+SPARE = 2  # places drawn for each that is wanted, since not all have a path
+PATHS = 48  # tried for each, the first without motion
+SLOWEST = 0.1  # of random paths, sides of the bounds in a clip
+FARTHEST = 0.3  # sides of the bounds that the fastest one takes within its duration
+PATH_REACH = 1.5  # durations around a moment in which paths are looked at
+MOST_PATH_VIEWS = 40
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ class Placed:
     """(P,)."""
     durations: Tensor
     """(P,)."""
+    velocities: Tensor
+    """(P, 3) scene units per clip."""
 
 
 def training_moments(scene: Scene) -> Tensor:
@@ -91,7 +103,13 @@ def initial_cloud(scene: Scene, config: Gaussians4DConfig) -> tuple[GaussianClou
         positions, colors, notes = known
         times = torch.rand(len(positions), generator=generator) * (1 + 2 * BEYOND) - BEYOND
         duration = config.initial_duration or POINTS_DURATION
-        placed = Placed(positions, colors, times, torch.full_like(times, duration))
+        placed = Placed(
+            positions,
+            colors,
+            times,
+            torch.full_like(times, duration),
+            torch.zeros_like(positions),
+        )
         return _clouds(scene, config, [placed]), [*notes, "spread over the clip"]
     count = min(config.initial_gaussians, config.max_gaussians)
     always, passing = random_places(scene, config, count, generator)
@@ -118,20 +136,67 @@ def random_places(
         colors,
         torch.full((len(positions),), 0.5),
         torch.full((len(positions),), config.initial_duration or longest),
+        torch.zeros_like(positions),
     )
-    parts = []
     asked = spread_views(training_moments(scene), MOST_MOMENTS)
+    each = -(-(count - len(positions)) // len(asked))
+    parts = [
+        _passing(scene, each, float(moment), held, plain, tells, generator) for moment in asked
+    ]
+    return always, _joined(parts)
+
+
+def _passing(
+    scene: Scene,
+    count: int,
+    moment: float,
+    held: float,
+    plain: Tensor | None,
+    tells: bool,
+    generator: torch.Generator,
+) -> Placed:
+    """Places that a moment allows; those that have a path first."""
     train = scene.split("train")
     assert scene.cameras.times is not None
-    times_of_views = scene.cameras.times[train].cpu()
-    each = -(-(count - len(positions)) // len(asked))
-    for moment in asked.tolist():
-        views = spread_views(train[times_of_views == moment], MOST_MOMENT_VIEWS)
-        found, shown = _allowed(scene, each, views, plain, generator)
-        parts.append((found, shown, torch.full((len(found),), moment)))
-    positions, colors, times = (torch.cat(part) for part in zip(*parts, strict=True))
-    passing = Placed(positions, colors, times, torch.full_like(times, held))
-    return always, passing
+    away = (scene.cameras.times[train].cpu() - moment).abs()
+    views = spread_views(train[away == 0], MOST_MOMENT_VIEWS)
+    drawn = count * (SPARE if tells else 1)
+    positions, colors = _allowed(scene, drawn, views, plain, generator)
+    velocities = torch.zeros_like(positions)
+    if tells:
+        around = spread_views(train[away <= PATH_REACH * held], MOST_PATH_VIEWS)
+        velocities, found = _paths(scene, positions, moment, around, plain, held, generator)
+        order = torch.cat([found.nonzero()[:, 0], (~found).nonzero()[:, 0]])[:count]
+        positions, colors, velocities = positions[order], colors[order], velocities[order]
+    times = torch.full((len(positions),), moment)
+    return Placed(positions, colors, times, torch.full_like(times, held), velocities)
+
+
+def _paths(
+    scene: Scene,
+    positions: Tensor,
+    moment: float,
+    views: Tensor,
+    plain: Tensor | None,
+    held: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Mean velocity (P, 3) of the random ones that views allow, and whether there is any (P,)."""
+    count = len(positions)
+    directions = torch.nn.functional.normalize(
+        torch.randn(count, PATHS, 3, generator=generator), dim=2
+    )
+    slow, fast = (math.log(speed * scene.side) for speed in (SLOWEST, FARTHEST / held))
+    speeds = torch.rand(count, PATHS, 1, generator=generator) * (fast - slow) + slow
+    drawn = directions * speeds.exp()
+    drawn[:, 0] = 0.0
+    motion = Motion(drawn.reshape(-1, 3), moment)
+    allowed, _ = judge_points(
+        scene, positions.repeat_interleave(PATHS, dim=0), views=views, plain=plain, motion=motion
+    )
+    weights = allowed.reshape(count, PATHS, 1).float()
+    number = weights.sum(dim=1)
+    return (drawn * weights).sum(dim=1) / number.clamp_min(1), number[:, 0] > 0
 
 
 def _held_duration(scene: Scene) -> float:
@@ -174,7 +239,12 @@ def _by_moment(part: Placed) -> list[Placed]:
 
 
 def _rows(part: Placed, rows: Tensor) -> Placed:
-    return Placed(part.positions[rows], part.colors[rows], part.times[rows], part.durations[rows])
+    return Placed(*(getattr(part, field.name)[rows] for field in dataclasses.fields(part)))
+
+
+def _joined(parts: Sequence[Placed]) -> Placed:
+    names = [field.name for field in dataclasses.fields(Placed)]
+    return Placed(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 def _cloud(scene: Scene, config: Gaussians4DConfig, part: Placed) -> GaussianCloud4D:
@@ -185,7 +255,8 @@ def _cloud(scene: Scene, config: Gaussians4DConfig, part: Placed) -> GaussianClo
         scale_factor=SCALE_FACTOR[config.strategy],
         side=scene.side,
     )
-    return timed(still, part.times, part.durations, plateaus=config.plateaus)
+    cloud = timed(still, part.times, part.durations, plateaus=config.plateaus)
+    return cloud.sheared(part.velocities) if bool(part.velocities.any()) else cloud
 
 
 def timed(

@@ -35,18 +35,18 @@ def peak_opacities(values: Gaussian4DTensors, clip: Clip) -> Tensor:
 
 def _opacities_at(values: Gaussian4DTensors, at: Tensor, clip: Clip) -> Tensor:
     """(G,) at a time of each."""
-    rates = slice_constants(values.rotors, values.log_scales, clip.shortest).rates
+    lasting = slice_constants(values.rotors, values.log_scales, clip.shortest).durations
     away = (at - values.times).abs()
     if values.log_plateaus is not None:
         away = (away - values.log_plateaus.exp()).clamp_min(0)
-    return values.opacity_logits.sigmoid() * torch.exp(-0.5 * rates * away.square())
+    return values.opacity_logits.sigmoid() * torch.exp(-0.5 * (away / lasting).square())
 
 
 def durations(values: Gaussian4DTensors, clip: Clip) -> Tensor:
     """(G,) how much of the clip, up to 1, a Gaussian is there: as long as a box of its highest
     opacity that is as large as its bell."""
-    rates = slice_constants(values.rotors, values.log_scales, clip.shortest).rates
-    whole = rates.rsqrt() * (2 * torch.pi) ** 0.5
+    found = slice_constants(values.rotors, values.log_scales, clip.shortest)
+    whole = found.durations * (2 * torch.pi) ** 0.5
     if values.log_plateaus is not None:
         whole = whole + 2 * values.log_plateaus.exp()
     return (whole / clip.length).clamp_max(1.0)

@@ -73,7 +73,7 @@ class Mcmc4DStrategy(McmcStrategy):
         gate = gate * math.sqrt(NOISE_STEPS)
         covariances = constants.axes @ constants.axes.transpose(1, 2)
         shift = gate * rate * (covariances @ drawn[:, :3, None])[..., 0]
-        later = gate[:, 0] * self.config.noise_time * constants.rates.rsqrt() * drawn[:, 3]
+        later = gate[:, 0] * self.config.noise_time * constants.durations * drawn[:, 3]
         shift = shift + constants.velocities * later[:, None]
         good = shift.isfinite().all(dim=1) & later.isfinite()
         values.means.index_add_(0, rows, torch.where(good[:, None], shift, 0.0))

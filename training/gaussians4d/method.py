@@ -8,6 +8,7 @@ have come to rest, and one removal of those that add least.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,10 +168,12 @@ class Gaussians4DMethod(SplatMethod):
 
     def rates(self, progress: Progress) -> Mapping[str, float]:
         config = self.config
+        # what a constant rate makes a rotor tremble, a Gaussian moves by at the ends of its life
+        turning = config.rotations_rate * math.sqrt(progress.rate)
         return {
             "means": config.means_rate * self.extent * progress.rate,
             "times": config.times_rate * self.clip.length * progress.rate,
-            "rotors": config.rotations_rate,
+            "rotors": turning,
             "rotations": config.rotations_rate,
             "log_scales": config.scales_rate,
             "opacity_logits": config.opacities_rate,
