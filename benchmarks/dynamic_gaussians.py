@@ -1,4 +1,4 @@
-"""Quality within a time on moving scenes: trains `gaussians4d` for a budget and scores every moment.
+"""Quality within a time on moving scenes: trains `gaussians4d` so long and scores every moment.
 
     python benchmarks/dynamic_gaussians.py synth_dynamic dnerf_texture --out dynamic.json \\
         --preset small --seconds 180 [--image-scale 0.5] [--set background=white] [--device cpu]

@@ -11,8 +11,8 @@ stays whole while that is below exp(`log_plateaus[g]`), and fades from there. Co
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -138,7 +138,7 @@ class GaussianCloud4D:
 
     def to(self, device: torch.device | str) -> GaussianCloud4D:
         """The cloud on another device."""
-        return GaussianCloud4D(*(None if t is None else t.to(device) for t in self.tensors()))
+        return self._changed(lambda tensor: tensor.to(device))
 
     def select(self, rows: Tensor | slice) -> GaussianCloud4D:
         """Some of the Gaussians: by a mask (G,) bool, by indices (int64) or by a slice."""
@@ -148,7 +148,11 @@ class GaussianCloud4D:
             rows = rows.to(self.device)
             size = "G" if rows.dtype == torch.bool else "_"
             check_shapes(("means", self.means, "G 3"), ("rows", rows, size))
-        return GaussianCloud4D(*(None if t is None else t[rows] for t in self.tensors()))
+        return self._changed(lambda tensor: tensor[rows])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> GaussianCloud4D:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(t) for name, t in given.items() if t is not None})
 
     def with_degree(self, degree: int) -> GaussianCloud4D:
         """The cloud with fewer harmonics, or with more that are 0."""
@@ -223,7 +227,8 @@ class GaussianCloud4D:
         degree = max(cloud.degree for cloud in clouds)
         parts = [cloud.with_degree(degree).tensors() for cloud in clouds]
         columns = ([t for t in column if t is not None] for column in zip(*parts, strict=True))
-        return GaussianCloud4D(*(torch.cat(column) if column else None for column in columns))
+        named = zip((field.name for field in fields(clouds[0])), columns, strict=True)
+        return replace(clouds[0], **{name: torch.cat(column) for name, column in named if column})
 
 
 def _product(first: Tensor, second: Tensor) -> Tensor:

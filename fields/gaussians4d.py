@@ -104,7 +104,7 @@ class Gaussians4D(nn.Module):
         *tensors, log_plateaus = cloud.tensors()
         copies = [tensor.detach().clone() for tensor in tensors]
         plateaus = None if log_plateaus is None else log_plateaus.detach().clone()
-        self.set_tensors(Gaussian4DTensors(*copies, plateaus))
+        self.set_tensors(Gaussian4DTensors._make([*copies, plateaus]))
         if still is None:
             still = GaussianCloud.empty(degree=cloud.degree, device=cloud.device)
         self.still = Gaussians(still)
@@ -142,7 +142,9 @@ class Gaussians4D(nn.Module):
         """The present values of those in space and time, without gradients and sharing memory."""
         *tensors, log_plateaus = self.tensors
         values = [tensor.detach() for tensor in tensors]
-        return GaussianCloud4D(*values, None if log_plateaus is None else log_plateaus.detach())
+        plateaus = None if log_plateaus is None else log_plateaus.detach()
+        named = Gaussian4DTensors._make([*values, plateaus])._asdict()
+        return GaussianCloud4D(**named)
 
     def set_tensors(self, tensors: Gaussian4DTensors) -> None:
         """Replace the parameters, by any number of rows; memory is taken over, not copied.
@@ -210,13 +212,14 @@ class Gaussians4D(nn.Module):
         torch's back belong between `train()` and `eval()`, which forgets it.
         """
         tensors = [t for t in (*self.tensors, *self.still.tensors) if t is not None]
-        key = [(t.data_ptr(), t._version, t.shape) for t in tensors]
-        key += [self.active_degree, self.shortest, backend_for(self.means.device)]
+        known = [(t.data_ptr(), t._version, t.shape) for t in tensors]
+        key = (known, self.active_degree, self.shortest, backend_for(self.means.device))
         if self._prepared is None or self._prepared[0] != key:
-            values = [None if t is None else t.detach() for t in self.tensors]
+            cloud, still = self.cloud(), self.still.cloud()
             found = prepare_gaussians4d(
-                *values[:6], log_plateaus=values[6], shortest=self.shortest,
-                still=tuple(t.detach() for t in self.still.tensors), degree=self.active_degree,
+                cloud.means, cloud.times, cloud.rotors, cloud.log_scales, cloud.opacity_logits,
+                cloud.harmonics, log_plateaus=cloud.log_plateaus, shortest=self.shortest,
+                still=still.tensors(), degree=self.active_degree,
             )  # fmt: skip
             self._prepared = (key, found)
         return self._prepared[1]
