@@ -91,10 +91,13 @@ def shown(value: object) -> str:
 
 
 def attribute_docstrings(kind: type[RunConfig]) -> dict[str, str]:
-    """Name -> the string below each attribute that a class itself declares."""
+    """Name -> the string below each attribute that a class declares, or inherits."""
+    found: dict[str, str] = {}
+    for parent in kind.__bases__:
+        if issubclass(parent, RunConfig):
+            found |= attribute_docstrings(parent)
     body = ast.parse(inspect.getsource(kind)).body[0]
     assert isinstance(body, ast.ClassDef)
-    found = {}
     for field, text in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
             assert isinstance(field.target, ast.Name) and isinstance(text.value, ast.Constant)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lumigraph.export.mesh_options import MeshOptions
     from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
     from lumigraph.export.mesh_scores import MeshScores, mesh_error
+    from lumigraph.export.picture_export import picture
     from lumigraph.export.point_export import PointsOptions, points
     from lumigraph.export.render_path import (
         PathOptions,
@@ -47,6 +48,7 @@ _MODULE_OF = {
     "open_source": "render_source",
     "open_video": "video_writer",
     "page": "web_page",
+    "picture": "picture_export",
     "points": "point_export",
     "read_mesh": "mesh_reading",
     "read_splats": "splat_files",
@@ -76,6 +78,7 @@ __all__ = [
     "open_source",
     "open_video",
     "page",
+    "picture",
     "points",
     "read_mesh",
     "read_splats",

@@ -2,7 +2,11 @@
 
 from .gaussians import Gaussians
 from .grid_field import DenseGridField, GridField, HashGridField
+from .grid_network import GridNetwork
+from .picture_field import PictureField
 from .protocols import (
+    ColorPlane,
+    DistanceField,
     GaussianTensors,
     GridNetworks,
     PrimitiveField,
@@ -17,13 +21,17 @@ from .surroundings import Surroundings
 from .tinycudann_field import TinyCudaField
 
 __all__ = [
+    "ColorPlane",
     "DenseGridField",
+    "DistanceField",
     "GaussianTensors",
     "Gaussians",
     "GridField",
+    "GridNetwork",
     "GridNetworks",
     "HashGridField",
     "NeuralSurface",
+    "PictureField",
     "PrimitiveField",
     "RayBackground",
     "SurfaceField",

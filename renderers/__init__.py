@@ -1,6 +1,7 @@
 """Fields and cameras to frames."""
 
 from .occupancy import OccupancyGrid
+from .plane import PlaneRenderer
 from .splat import SplatRenderer
 from .surface import SurfaceRays, SurfaceRenderer
 from .volume import Cancelled, RayColors, VolumeRenderer
@@ -8,6 +9,7 @@ from .volume import Cancelled, RayColors, VolumeRenderer
 __all__ = [
     "Cancelled",
     "OccupancyGrid",
+    "PlaneRenderer",
     "RayColors",
     "SplatRenderer",
     "SurfaceRays",

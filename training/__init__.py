@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import (
         PRESETS,
+        FittingConfig,
         GaussiansConfig,
+        ImageConfig,
         NerfConfig,
         NeusConfig,
         RunConfig,
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 _PLACES = {
     "config": (
         "PRESETS",
+        "FittingConfig",
         "GaussiansConfig",
+        "ImageConfig",
         "NerfConfig",
         "NeusConfig",
         "RunConfig",
@@ -63,7 +67,9 @@ __all__ = [
     "CheckpointEvent",
     "Event",
     "FinishedEvent",
+    "FittingConfig",
     "GaussiansConfig",
+    "ImageConfig",
     "Listener",
     "MessageEvent",
     "Method",

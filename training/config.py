@@ -11,7 +11,9 @@ from typing import Any, Literal, overload
 
 from lumigraph.core.errors import ConfigError
 
+from .config_fitting import FittingConfig
 from .config_gaussians import GAUSSIANS_PRESETS, GaussiansConfig
+from .config_image import IMAGE_PRESETS, ImageConfig
 from .config_nerf import NERF_PRESETS, NerfConfig
 from .config_neus import NEUS_PRESETS, NeusConfig
 from .config_run import RunConfig, has_type, setting_types
@@ -19,7 +21,9 @@ from .config_run import RunConfig, has_type, setting_types
 __all__ = [
     "CONFIGS",
     "PRESETS",
+    "FittingConfig",
     "GaussiansConfig",
+    "ImageConfig",
     "NerfConfig",
     "NeusConfig",
     "RunConfig",
@@ -32,6 +36,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "nerf": NerfConfig,
     "gaussians": GaussiansConfig,
     "neus": NeusConfig,
+    "image": ImageConfig,
 }
 """Method -> the class of its settings."""
 
@@ -41,6 +46,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         ("nerf", NERF_PRESETS),
         ("gaussians", GAUSSIANS_PRESETS),
         ("neus", NEUS_PRESETS),
+        ("image", IMAGE_PRESETS),
     )
     for size, values in sizes.items()
 }
@@ -57,6 +63,10 @@ def train_config(
 ) -> GaussiansConfig: ...
 @overload
 def train_config(method: Literal["neus"], preset: str = "tiny", **overrides: Any) -> NeusConfig: ...
+@overload
+def train_config(
+    method: Literal["image"], preset: str = "tiny", **overrides: Any
+) -> ImageConfig: ...
 @overload
 def train_config(method: str, preset: str = "tiny", **overrides: Any) -> RunConfig: ...
 def train_config(method: str = "nerf", preset: str = "tiny", **overrides: Any) -> RunConfig:
@@ -112,7 +122,7 @@ def _unknown(name: str, method: str) -> str:
 def methods_with(name: str) -> list[str]:
     """Methods that have a setting.
 
-    >>> methods_with("levels")
-    ['nerf', 'neus']
+    >>> methods_with("strategy")
+    ['gaussians']
     """
     return [method for method, kind in CONFIGS.items() if name in setting_types(kind)]

@@ -17,6 +17,7 @@ from .events import Listener, ViewEvent
 from .files import write_json
 from .metrics import lpips_function, psnr, ssim
 from .pictures import write_image
+from .registry import Scorer, scorer
 from .run import Run
 
 SIGNIFICANT = 6
@@ -49,7 +50,8 @@ def protocol_name(scene: Scene, split: str) -> str:
 def evaluate(
     run: Run, *, split: str = "test", device: str | None = None, on_event: Listener | None = None
 ) -> dict[str, Any]:
-    """Render a split and score it; writes `evaluate.json` and `renders/<split>/`.
+    """Render a split and score it; writes `evaluate.json` and `renders/<split>/`. A method that
+    was trained on something else than photographs has scores of its own.
 
     Args:
         split: which cameras; held-out views are "test".
@@ -57,11 +59,15 @@ def evaluate(
 
     Returns:
         run, protocol, views, psnr (dB), ssim, lpips (None where its weights are missing),
-        seconds of rendering, and per_view.
+        seconds of rendering, and per_view. Of methods with scores of their own: run, protocol,
+        those scores by name (see `scores.SCORES`), and seconds.
 
     Raises:
         DataError: no such split, or no images.
     """
+    score = scorer(run.config)
+    if score is not None:
+        return _scored(run, score, split=split, device=device, on_event=on_event)
     scene = run.scene()
     if split not in scene.splits:
         raise ConfigError(f"split {split!r}: unknown, the scene has {', '.join(scene.splits)}")
@@ -93,6 +99,28 @@ def evaluate(
     write_json(Path(run.path) / "evaluate.json", {**result, "per_view": rows})
     run.add_timing("evaluate", spent)
     return {**result, "per_view": rows}
+
+
+def _scored(
+    run: Run, score: Scorer, *, split: str, device: str | None, on_event: Listener | None
+) -> dict[str, Any]:
+    """Scores of a method that has its own."""
+    if split != "test":
+        raise ConfigError(
+            f"split {split!r}: method {run.config.method} has no splits; leave it out"
+        )
+    scene, model = run.scene(), run.model(device)
+    begin = time.perf_counter()
+    scores = score(scene, model, folder=run.path / "renders" / split, on_event=on_event)
+    spent = time.perf_counter() - begin
+    rounded = {
+        name: round(value, SIGNIFICANT) if isinstance(value, float) else value
+        for name, value in scores.items()
+    }
+    result = {"run": str(run.path), **rounded, "seconds": round(spent, 3)}
+    write_json(run.path / "evaluate.json", result)
+    run.add_timing("evaluate", spent)
+    return result
 
 
 def _name(scene: Scene, index: int) -> str:

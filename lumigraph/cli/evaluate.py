@@ -10,9 +10,6 @@ import tyro
 
 from .terminal import Terminal
 
-SCORE_KEYS = ("run", "protocol", "views", "psnr", "ssim", "lpips", "seconds")
-"""What `--json` prints, in this order."""
-
 
 @dataclass(frozen=True)
 class Arguments:
@@ -50,20 +47,14 @@ def evaluate_with_progress(
 
     with terminal.events("evaluating") as listener:
         scores = training.evaluate(opened, split=split, device=device, on_event=listener)
-    return {key: scores.get(key) for key in SCORE_KEYS}
+    return {key: value for key, value in scores.items() if key != "per_view"}
 
 
 def score_rows(scores: dict[str, Any]) -> list[tuple[str, object]]:
     """The scores for people; a mean without any finite value is unknown."""
-    forms = (
-        ("PSNR", "psnr", "{:.2f} dB"),
-        ("SSIM", "ssim", "{:.4f}"),
-        ("LPIPS", "lpips", "{:.4f}"),
-    )
-    rows: list[tuple[str, object]] = [
-        ("protocol", scores["protocol"]),
-        ("test views", scores["views"]),
-    ]
-    for name, key, form in forms:
-        rows.append((name, "not measured" if scores[key] is None else form.format(scores[key])))
-    return [*rows, ("evaluation time", f"{scores['seconds']:.1f} s")]
+    from lumigraph.training.scores import shown_scores
+
+    rows: list[tuple[str, object]] = [("protocol", scores["protocol"])]
+    if "views" in scores:
+        rows.append(("test views", scores["views"]))
+    return [*rows, *shown_scores(scores), ("evaluation time", f"{scores['seconds']:.1f} s")]

@@ -21,10 +21,11 @@ class Arguments:
     packages (pip install 'lumigraph[mesh]').
     """
 
-    subject: tyro.conf.Positional[Literal["splats", "points", "mesh", "cameras", "page"]]
+    subject: tyro.conf.Positional[Literal["splats", "points", "mesh", "cameras", "page", "image"]]
     """splats: a file of Gaussians (.ply, .splat, .spz); points: a colored point cloud (.ply);
     mesh: colored or textured triangles (.ply, .obj, .glb); cameras: their poses (.json, or a folder
-    for a COLMAP model); page: a web page that works offline (.html)."""
+    for a COLMAP model); page: a web page that works offline (.html); image: the picture of a run of
+    method image (.png, .jpg, .tif, .webp, .exr)."""
     run: tyro.conf.Positional[Path]
     """Run folder; for splats, points and page also a file of Gaussians, for cameras also data."""
     out: Path
@@ -80,7 +81,7 @@ class Arguments:
     memory_budget_gib: float | None = None
     """mesh: memory that the voxels may take; by default four fifths of what is free."""
     device: Literal["auto", "cpu", "cuda"] | None = None
-    """mesh, points, page: where to render; by default as in training."""
+    """mesh, points, page, image: where to render; by default as in training."""
     title: str | None = None
     """page: shown in it; by default the name of the scene or the file."""
     background: str | None = None
@@ -213,6 +214,19 @@ def _cameras(arguments: Arguments, terminal: Terminal) -> Report:
         )
 
 
+def _image(arguments: Arguments, terminal: Terminal) -> Report:
+    from lumigraph import export, training
+
+    with terminal.stages("image") as progress:
+        return export.picture(
+            training.Run.open(arguments.run),
+            out=arguments.out,
+            overwrite=arguments.overwrite,
+            device=arguments.device,
+            on_row=lambda done, total: progress("rows", done, total),
+        )
+
+
 @dataclass(frozen=True)
 class Subject:
     """What can be written."""
@@ -238,6 +252,7 @@ SUBJECTS = {
             "triangles", "memory_budget_gib", "device",
         ),
     ),
+    "image": Subject(_image, ("device",)),
     "cameras": Subject(_cameras, ("frame", "copy_images")),
     "page": Subject(
         _page,

@@ -1,0 +1,31 @@
+"""What is not a set of posed photographs and can be fitted all the same: a picture, a solid, a
+medium. Each is read from one file and ends in a `TargetScene`. Names load on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .picture import Picture, load_picture
+    from .target_scene import TargetScene, target_of
+
+_MODULE_OF = {
+    "Picture": "picture",
+    "TargetScene": "target_scene",
+    "load_picture": "picture",
+    "target_of": "target_scene",
+}
+
+__all__ = [
+    "Picture",
+    "TargetScene",
+    "load_picture",
+    "target_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
