@@ -16,6 +16,7 @@ from .protocols import (
     VolumeField,
     to_grid_space,
 )
+from .solid_field import SolidField
 from .surface_field import NeuralSurface, progressive_levels
 from .surroundings import Surroundings
 from .tinycudann_field import TinyCudaField
@@ -34,6 +35,7 @@ __all__ = [
     "PictureField",
     "PrimitiveField",
     "RayBackground",
+    "SolidField",
     "SurfaceField",
     "Surroundings",
     "TinyCudaField",

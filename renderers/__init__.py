@@ -2,6 +2,7 @@
 
 from .occupancy import OccupancyGrid
 from .plane import PlaneRenderer
+from .sphere_tracing import SolidLight, SphereTracer
 from .splat import SplatRenderer
 from .surface import SurfaceRays, SurfaceRenderer
 from .volume import Cancelled, RayColors, VolumeRenderer
@@ -11,6 +12,8 @@ __all__ = [
     "OccupancyGrid",
     "PlaneRenderer",
     "RayColors",
+    "SolidLight",
+    "SphereTracer",
     "SplatRenderer",
     "SurfaceRays",
     "SurfaceRenderer",

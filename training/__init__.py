@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         NerfConfig,
         NeusConfig,
         RunConfig,
+        SdfConfig,
         config_from_dict,
         train_config,
     )
@@ -42,6 +43,7 @@ _PLACES = {
         "NerfConfig",
         "NeusConfig",
         "RunConfig",
+        "SdfConfig",
         "config_from_dict",
         "train_config",
     ),
@@ -79,6 +81,7 @@ __all__ = [
     "Progress",
     "Run",
     "RunConfig",
+    "SdfConfig",
     "StepEvent",
     "StepResult",
     "TrainingControl",

@@ -17,6 +17,7 @@ from .config_image import IMAGE_PRESETS, ImageConfig
 from .config_nerf import NERF_PRESETS, NerfConfig
 from .config_neus import NEUS_PRESETS, NeusConfig
 from .config_run import RunConfig, has_type, setting_types
+from .config_sdf import SDF_PRESETS, SdfConfig
 
 __all__ = [
     "CONFIGS",
@@ -27,6 +28,7 @@ __all__ = [
     "NerfConfig",
     "NeusConfig",
     "RunConfig",
+    "SdfConfig",
     "config_from_dict",
     "methods_with",
     "train_config",
@@ -37,6 +39,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "gaussians": GaussiansConfig,
     "neus": NeusConfig,
     "image": ImageConfig,
+    "sdf": SdfConfig,
 }
 """Method -> the class of its settings."""
 
@@ -47,6 +50,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         ("gaussians", GAUSSIANS_PRESETS),
         ("neus", NEUS_PRESETS),
         ("image", IMAGE_PRESETS),
+        ("sdf", SDF_PRESETS),
     )
     for size, values in sizes.items()
 }
@@ -67,6 +71,8 @@ def train_config(method: Literal["neus"], preset: str = "tiny", **overrides: Any
 def train_config(
     method: Literal["image"], preset: str = "tiny", **overrides: Any
 ) -> ImageConfig: ...
+@overload
+def train_config(method: Literal["sdf"], preset: str = "tiny", **overrides: Any) -> SdfConfig: ...
 @overload
 def train_config(method: str, preset: str = "tiny", **overrides: Any) -> RunConfig: ...
 def train_config(method: str = "nerf", preset: str = "tiny", **overrides: Any) -> RunConfig:

@@ -92,7 +92,7 @@ class FittingConfig(RunConfig):
         if low is not None and high is not None and high < low:
             raise ConfigError(f"max_resolution = {high}: must not be below base_resolution {low}")
         for name in self.UNUSED:
-            if getattr(self, name) not in (None, False):
+            if getattr(self, name) != getattr(RunConfig, name):
                 raise ConfigError(
                     f"{name} = {getattr(self, name)}: method {self.method} sees no photographs; "
                     "leave it out"

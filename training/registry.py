@@ -64,6 +64,13 @@ METHODS: dict[str, MethodEntry] = {
         data="image_scene",
         scores="score_image",
     ),
+    "sdf": MethodEntry(
+        "lumigraph.training.fitting.sdf",
+        "SdfMethod",
+        "load_sdf_model",
+        data="solid_scene",
+        scores="score_sdf",
+    ),
 }
 
 

@@ -23,6 +23,7 @@ from lumigraph.core.color import colorize
 from lumigraph.training.files import read_json, read_lines, read_yaml, write_text
 from lumigraph.training.machine import machine_facts
 from lumigraph.training.report_plots import curve, view_scores
+from lumigraph.training.scores import shown_scores
 
 SHOWN_VIEWS = 6
 """Test views shown with their pictures: the worst, the best, and some between them."""
@@ -31,6 +32,8 @@ ERROR_RANGE = 0.25
 _PICTURE_SIDE = 400
 _VIDEO_BYTES = 8 << 20
 """A longer video stays a link to the file beside the report."""
+
+_USUAL_SCORES = ("psnr", "ssim", "lpips")
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,8 @@ def _tiles(
         for name, value, form, unit in candidates
         if math.isfinite(value)
     ]
+    own = {key: value for key, value in evaluation.items() if key not in _USUAL_SCORES}
+    tiles += [(name, value, "") for name, value in shown_scores(own)]
     backend, device = training.get("backend"), training.get("device")
     if backend and device:
         tiles.append((f"device, {backend} kernels", str(device), ""))

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .picture import Picture, load_picture
+    from .solid import Solid, load_solid
     from .target_scene import TargetScene, target_of
 
 _MODULE_OF = {
     "Picture": "picture",
+    "Solid": "solid",
     "TargetScene": "target_scene",
     "load_picture": "picture",
+    "load_solid": "solid",
     "target_of": "target_scene",
 }
 
 __all__ = [
     "Picture",
+    "Solid",
     "TargetScene",
     "load_picture",
+    "load_solid",
     "target_of",
 ]
 

@@ -17,7 +17,7 @@ FIELD_OF_VIEW = 40.0  # degrees, from the left to the right edge
 CAMERA_SIZE = (640, 480)
 CAMERAS = 12
 ELEVATION = 20.0  # degrees above the horizon
-AWAY = 1.6  # sides of the bounds between a camera and the middle
+AWAY = 2.2  # sides of the bounds between a camera and the middle
 CUBE_MARGIN = 1.1  # side of the bounds over the longest side of what is in them
 
 Target = TypeVar("Target")

@@ -132,7 +132,14 @@ def small_picture(folder: Path) -> Path:
     return folder / "picture.png"
 
 
-FILES = {"image": small_picture}
+def small_mesh(folder: Path) -> Path:
+    trimesh = pytest.importorskip("trimesh")
+    folder.mkdir()
+    trimesh.creation.icosphere(subdivisions=2).export(folder / "ball.obj")
+    return folder / "ball.obj"
+
+
+FILES = {"image": small_picture, "sdf": small_mesh}
 
 
 @pytest.fixture
