@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lumigraph.export.camera_export import cameras
+    from lumigraph.export.medium_export import medium
     from lumigraph.export.mesh_export import mesh
     from lumigraph.export.mesh_options import MeshOptions
     from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
@@ -43,6 +44,7 @@ _MODULE_OF = {
     "cameras": "camera_export",
     "check_output": "video_writer",
     "comparison": "render_path",
+    "medium": "medium_export",
     "mesh": "mesh_export",
     "mesh_error": "mesh_scores",
     "open_source": "render_source",
@@ -73,6 +75,7 @@ __all__ = [
     "cameras",
     "check_output",
     "comparison",
+    "medium",
     "mesh",
     "mesh_error",
     "open_source",

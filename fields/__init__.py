@@ -3,12 +3,14 @@
 from .gaussians import Gaussians
 from .grid_field import DenseGridField, GridField, HashGridField
 from .grid_network import GridNetwork
+from .medium_field import MediumField
 from .picture_field import PictureField
 from .protocols import (
     ColorPlane,
     DistanceField,
     GaussianTensors,
     GridNetworks,
+    MediumLike,
     PrimitiveField,
     RayBackground,
     SurfaceField,
@@ -31,6 +33,8 @@ __all__ = [
     "GridNetwork",
     "GridNetworks",
     "HashGridField",
+    "MediumField",
+    "MediumLike",
     "NeuralSurface",
     "PictureField",
     "PrimitiveField",

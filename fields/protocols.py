@@ -86,6 +86,23 @@ class ColorPlane(Protocol):
         gradients."""
 
 
+@runtime_checkable
+class MediumLike(Protocol):
+    """Fog: what scatters and swallows light at points of the unit cube of grid space."""
+
+    @property
+    def bounds(self) -> Tensor:
+        """(2, 3): lower and upper corner of the region of interest, a cube, in scene units."""
+
+    @property
+    def majorants(self) -> Tensor:
+        """(C, C, C) by x, y, z: no density in a cell of the unit cube is larger."""
+
+    def density_and_albedo(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, 3) -> extinction (M,) per grid unit and the part of it that scatters (M, 3), in
+        [0, 1]; without gradients."""
+
+
 class RayBackground(Protocol):
     """What rays see that leave the unit cube of grid space."""
 

@@ -1,5 +1,6 @@
 """Fields and cameras to frames."""
 
+from .medium import MediumLight, MediumRenderer
 from .occupancy import OccupancyGrid
 from .plane import PlaneRenderer
 from .sphere_tracing import SolidLight, SphereTracer
@@ -9,6 +10,8 @@ from .volume import Cancelled, RayColors, VolumeRenderer
 
 __all__ = [
     "Cancelled",
+    "MediumLight",
+    "MediumRenderer",
     "OccupancyGrid",
     "PlaneRenderer",
     "RayColors",

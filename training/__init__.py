@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         NeusConfig,
         RunConfig,
         SdfConfig,
+        VolumeConfig,
         config_from_dict,
         train_config,
     )
@@ -44,6 +45,7 @@ _PLACES = {
         "NeusConfig",
         "RunConfig",
         "SdfConfig",
+        "VolumeConfig",
         "config_from_dict",
         "train_config",
     ),
@@ -86,6 +88,7 @@ __all__ = [
     "StepResult",
     "TrainingControl",
     "ViewEvent",
+    "VolumeConfig",
     "config_from_dict",
     "evaluate",
     "resume",

@@ -18,6 +18,7 @@ from .config_nerf import NERF_PRESETS, NerfConfig
 from .config_neus import NEUS_PRESETS, NeusConfig
 from .config_run import RunConfig, has_type, setting_types
 from .config_sdf import SDF_PRESETS, SdfConfig
+from .config_volume import VOLUME_PRESETS, VolumeConfig
 
 __all__ = [
     "CONFIGS",
@@ -29,6 +30,7 @@ __all__ = [
     "NeusConfig",
     "RunConfig",
     "SdfConfig",
+    "VolumeConfig",
     "config_from_dict",
     "methods_with",
     "train_config",
@@ -40,6 +42,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "neus": NeusConfig,
     "image": ImageConfig,
     "sdf": SdfConfig,
+    "volume": VolumeConfig,
 }
 """Method -> the class of its settings."""
 
@@ -51,6 +54,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         ("neus", NEUS_PRESETS),
         ("image", IMAGE_PRESETS),
         ("sdf", SDF_PRESETS),
+        ("volume", VOLUME_PRESETS),
     )
     for size, values in sizes.items()
 }
@@ -73,6 +77,10 @@ def train_config(
 ) -> ImageConfig: ...
 @overload
 def train_config(method: Literal["sdf"], preset: str = "tiny", **overrides: Any) -> SdfConfig: ...
+@overload
+def train_config(
+    method: Literal["volume"], preset: str = "tiny", **overrides: Any
+) -> VolumeConfig: ...
 @overload
 def train_config(method: str, preset: str = "tiny", **overrides: Any) -> RunConfig: ...
 def train_config(method: str = "nerf", preset: str = "tiny", **overrides: Any) -> RunConfig:

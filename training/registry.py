@@ -71,6 +71,13 @@ METHODS: dict[str, MethodEntry] = {
         data="solid_scene",
         scores="score_sdf",
     ),
+    "volume": MethodEntry(
+        "lumigraph.training.fitting.volume",
+        "VolumeMethod",
+        "load_volume_model",
+        data="medium_scene",
+        scores="score_volume",
+    ),
 }
 
 

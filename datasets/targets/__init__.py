@@ -7,23 +7,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .medium import Medium, load_medium
     from .picture import Picture, load_picture
     from .solid import Solid, load_solid
     from .target_scene import TargetScene, target_of
 
 _MODULE_OF = {
+    "Medium": "medium",
     "Picture": "picture",
     "Solid": "solid",
     "TargetScene": "target_scene",
+    "load_medium": "medium",
     "load_picture": "picture",
     "load_solid": "solid",
     "target_of": "target_scene",
 }
 
 __all__ = [
+    "Medium",
     "Picture",
     "Solid",
     "TargetScene",
+    "load_medium",
     "load_picture",
     "load_solid",
     "target_of",

@@ -21,11 +21,14 @@ class Arguments:
     packages (pip install 'lumigraph[mesh]').
     """
 
-    subject: tyro.conf.Positional[Literal["splats", "points", "mesh", "cameras", "page", "image"]]
+    subject: tyro.conf.Positional[
+        Literal["splats", "points", "mesh", "cameras", "page", "image", "volume"]
+    ]
     """splats: a file of Gaussians (.ply, .splat, .spz); points: a colored point cloud (.ply);
     mesh: colored or textured triangles (.ply, .obj, .glb); cameras: their poses (.json, or a folder
     for a COLMAP model); page: a web page that works offline (.html); image: the picture of a run of
-    method image (.png, .jpg, .tif, .webp, .exr)."""
+    method image (.png, .jpg, .tif, .webp, .exr); volume: the grid of a run of method volume
+    (.npz)."""
     run: tyro.conf.Positional[Path]
     """Run folder; for splats, points and page also a file of Gaussians, for cameras also data."""
     out: Path
@@ -49,7 +52,8 @@ class Arguments:
     voxel: float | None = None
     """mesh: side of a voxel, in the unit of its frame; by default about a pixel of the pictures."""
     resolution: int | None = None
-    """mesh: voxels along the side of the scene's bounds, instead of --voxel."""
+    """mesh: voxels along the side of the scene's bounds, instead of --voxel; volume: the same, by
+    default 128."""
     truncation: float = 4.0
     """mesh: distance from the surface up to which depths count, in voxels, 2 to 8."""
     from_: Annotated[
@@ -81,7 +85,7 @@ class Arguments:
     memory_budget_gib: float | None = None
     """mesh: memory that the voxels may take; by default four fifths of what is free."""
     device: Literal["auto", "cpu", "cuda"] | None = None
-    """mesh, points, page, image: where to render; by default as in training."""
+    """mesh, points, page, image, volume: where to render; by default as in training."""
     title: str | None = None
     """page: shown in it; by default the name of the scene or the file."""
     background: str | None = None
@@ -227,6 +231,20 @@ def _image(arguments: Arguments, terminal: Terminal) -> Report:
         )
 
 
+def _volume(arguments: Arguments, terminal: Terminal) -> Report:
+    from lumigraph import export, training
+
+    with terminal.stages("volume") as progress:
+        return export.medium(
+            training.Run.open(arguments.run),
+            out=arguments.out,
+            cells=arguments.resolution,
+            overwrite=arguments.overwrite,
+            device=arguments.device,
+            on_slice=lambda done, total: progress("slices", done, total),
+        )
+
+
 @dataclass(frozen=True)
 class Subject:
     """What can be written."""
@@ -253,6 +271,7 @@ SUBJECTS = {
         ),
     ),
     "image": Subject(_image, ("device",)),
+    "volume": Subject(_volume, ("resolution", "device")),
     "cameras": Subject(_cameras, ("frame", "copy_images")),
     "page": Subject(
         _page,

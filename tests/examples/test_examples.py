@@ -139,7 +139,7 @@ def small_mesh(folder: Path) -> Path:
     return folder / "ball.obj"
 
 
-FILES = {"image": small_picture, "sdf": small_mesh}
+FILES = {"image": small_picture, "sdf": small_mesh, "volume": lambda folder: "builtin:fog"}
 
 
 @pytest.fixture
