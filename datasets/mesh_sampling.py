@@ -1,4 +1,4 @@
-"""Points spread evenly over the surface of a mesh."""
+"""Points spread evenly over the surface of a mesh. Letters: V vertices, T triangles."""
 
 from __future__ import annotations
 
@@ -10,6 +10,43 @@ from lumigraph.core.errors import DataError
 from .mesh_reading import Points, TriangleMesh
 
 
+class SurfaceSampler:
+    """Draws points of a mesh; areas are added up once.
+
+    Raises:
+        DataError: the mesh has no area.
+    """
+
+    def __init__(self, mesh: TriangleMesh) -> None:
+        self._corners = mesh.vertices[mesh.triangles]
+        self._sides = self._corners[:, 1:] - self._corners[:, :1]
+        areas = np.linalg.norm(np.cross(self._sides[:, 0], self._sides[:, 1]), axis=1) / 2
+        self._total = np.cumsum(areas)
+        if not self._total[-1] > 0:
+            raise DataError(
+                f"{mesh.name}: its triangles have no area; give a file with a surface in it"
+            )
+
+    def draw(self, count: int, *, seed: int) -> tuple[Points, NDArray[np.int64]]:
+        """Points (count, 3), one in each of `count` equal shares of the area, in the order of the
+        triangles, and the triangle (count,) of each."""
+        random = np.random.default_rng(seed)
+        # One point in each share: more even than independent ones.
+        places = (np.arange(count) + random.random(count)) / count * self._total[-1]
+        chosen = np.searchsorted(self._total, places, side="right")
+        chosen = np.minimum(chosen, len(self._total) - 1)
+        weights = random.random((count, 2))
+        outside = weights.sum(axis=1) > 1
+        weights[outside] = 1 - weights[outside]
+        offsets = (weights[:, :, None] * self._sides[chosen]).sum(axis=1)
+        return self._corners[chosen, 0] + offsets, chosen
+
+    def normals(self, chosen: NDArray[np.int64]) -> Points:
+        """(N, 3) unit normals of triangles (N,) that have an area."""
+        across = np.cross(self._sides[chosen, 0], self._sides[chosen, 1])
+        return across / np.linalg.norm(across, axis=1, keepdims=True)
+
+
 def sample_surface(
     mesh: TriangleMesh, count: int, *, seed: int
 ) -> tuple[Points, NDArray[np.int64]]:
@@ -18,19 +55,4 @@ def sample_surface(
     Raises:
         DataError: the mesh has no area.
     """
-    corners = mesh.vertices[mesh.triangles]
-    sides = corners[:, 1:] - corners[:, :1]
-    areas = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2
-    total = np.cumsum(areas)
-    if not total[-1] > 0:
-        raise DataError(
-            f"{mesh.name}: its triangles have no area; give a file with a surface in it"
-        )
-    random = np.random.default_rng(seed)
-    # One point in each of `count` equal shares of the area: more even than independent ones.
-    places = (np.arange(count) + random.random(count)) / count * total[-1]
-    chosen = np.minimum(np.searchsorted(total, places, side="right"), len(total) - 1)
-    weights = random.random((count, 2))
-    outside = weights.sum(axis=1) > 1
-    weights[outside] = 1 - weights[outside]
-    return corners[chosen, 0] + (weights[:, :, None] * sides[chosen]).sum(axis=1), chosen
+    return SurfaceSampler(mesh).draw(count, seed=seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,11 @@ class Medium:
         shape = torch.tensor(self.density.shape, dtype=torch.float32)
         object.__setattr__(self, "extent", shape / shape.max())
 
+    @cached_property
+    def _values(self) -> Tensor:
+        """(1, 4, Z, Y, X) density and albedo."""
+        return torch.cat([self.density[..., None], self.albedo], dim=3).permute(3, 2, 1, 0)[None]
+
     @property
     def peak(self) -> float:
         """The largest density."""
@@ -60,9 +66,8 @@ class Medium:
     def sample(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3) in grid space -> density (N,) and albedo (N, 3), on the CPU."""
         place = (points - 0.5) / self.extent * 2  # -1 to 1 over the grid
-        values = torch.cat([self.density[..., None], self.albedo], dim=3).permute(3, 2, 1, 0)
         found = torch.nn.functional.grid_sample(
-            values[None],
+            self._values,
             place.reshape(1, 1, 1, -1, 3),
             padding_mode="border",
             align_corners=False,
@@ -70,20 +75,24 @@ class Medium:
         inside = (place.abs() <= 1).all(dim=1)
         return torch.where(inside, found[:, 0], 0.0), found[:, 1:]
 
+    @cached_property
     def majorants(self) -> Tensor:
         """(C, C, C) by x, y, z: no density in a cell of the unit cube is larger."""
         longest = max(self.density.shape)
         count = max(1, min(MOST_CELLS, longest // 2))
-        shape = torch.tensor(self.density.shape)
-        index = torch.cartesian_prod(*(torch.arange(int(n)) for n in shape)).float()
-        middle = ((index + 0.5) / shape - 0.5) * self.extent + 0.5
-        most = torch.zeros(count**3)
-        # a voxel counts one voxel to each side, and a little for rounding: hardly more than a cell
-        for shift in torch.cartesian_prod(*(torch.tensor([-1.001, 0.0, 1.001]),) * 3):
-            cell = ((middle + shift / longest) * count).floor().long().clamp(0, count - 1)
-            flat = (cell[:, 0] * count + cell[:, 1]) * count + cell[:, 2]
-            most.scatter_reduce_(0, flat, self.density.reshape(-1), "amax")
-        return most.reshape(count, count, count)
+        most = self.density
+        for axis, size in enumerate(self.density.shape):
+            middles = ((torch.arange(size) + 0.5) / size - 0.5) * self.extent[axis] + 0.5
+            shape = list(most.shape)
+            shape[axis] = count
+            reduced = torch.zeros(shape)
+            # a voxel counts one voxel to each side, and a little for rounding: hardly a cell
+            for shift in (-1.001, 0.0, 1.001):
+                cell = ((middles + shift / longest) * count).floor().long().clamp(0, count - 1)
+                along = [-1 if k == axis else 1 for k in range(3)]
+                reduced.scatter_reduce_(axis, cell.view(along).expand_as(most), most, "amax")
+            most = reduced
+        return most
 
 
 def load_medium(

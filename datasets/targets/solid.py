@@ -23,7 +23,7 @@ from lumigraph.core.errors import DataError, InputError, require
 from lumigraph.core.scene import cube
 from lumigraph.core.transforms import axis_of
 from lumigraph.datasets.mesh_reading import TriangleMesh, read_mesh
-from lumigraph.datasets.mesh_sampling import sample_surface
+from lumigraph.datasets.mesh_sampling import SurfaceSampler
 
 from .mesh_checks import edges, merged, signed_volume
 from .target_scene import CUBE_MARGIN, TargetScene, cameras_around
@@ -108,11 +108,13 @@ class Solid:
     def surface(self, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
         """Points spread evenly over the surface and the normals of their triangles, both
         (count, 3) float32 in grid space."""
-        points, chosen = sample_surface(self.mesh, count, seed=seed)
-        corners = self.mesh.vertices[self.mesh.triangles[chosen]]
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        points, chosen = self._sampler.draw(count, seed=seed)
+        normals = self._sampler.normals(chosen)
         return torch.from_numpy(points).float(), torch.from_numpy(normals).float()
+
+    @cached_property
+    def _sampler(self) -> SurfaceSampler:
+        return SurfaceSampler(self.mesh)
 
     @cached_property
     def _tree(self) -> Any:

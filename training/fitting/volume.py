@@ -42,7 +42,7 @@ def build_field(scene: Scene, config: VolumeConfig) -> MediumField:
     return MediumField(
         scene.bounds,
         fitted_layout(config, dimensions=3, finest=FINEST),
-        majorants=medium.majorants(),
+        majorants=medium.majorants,
         hidden_width=config.hidden_width,
         hidden_layers=config.hidden_layers,
         seed=config.seed,
@@ -92,7 +92,7 @@ class VolumeMethod(Fit):
         self.medium = target_of(scene, Medium, wanted=WANTED)
         field, renderer = build_field(scene, config).to(device), build_renderer(config).to(device)
         super().__init__(scene, field, renderer, config=config, device=device)
-        self.full = (self.medium.majorants().reshape(-1) > 0).nonzero()[:, 0]
+        self.full = (self.medium.majorants.reshape(-1) > 0).nonzero()[:, 0]
 
     def batch_loss(self, progress: Progress) -> BatchLoss:
         points = self._points()
@@ -173,7 +173,7 @@ class TrueMedium:
 
     def __init__(self, medium: Medium, bounds: Tensor, device: torch.device) -> None:
         self.medium, self.bounds = medium, bounds.to(device)
-        self.majorants = medium.majorants().to(device)
+        self.majorants = medium.majorants.to(device)
 
     def density_and_albedo(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         density, albedo = self.medium.sample(positions.cpu())

@@ -38,7 +38,7 @@ def test_values_are_those_of_the_voxels_at_their_middles():
 def test_majorants_hold_for_every_point(shape):
     density = torch.rand(shape) ** 8
     medium = Medium(density, torch.full((*shape, 3), 0.5))
-    cells = medium.majorants()
+    cells = medium.majorants
     points = torch.rand(20_000, 3)
     x, y, z = (points * len(cells)).long().clamp(max=len(cells) - 1).unbind(1)
     assert bool((medium.sample(points)[0] <= cells[x, y, z] + 1e-5).all())
