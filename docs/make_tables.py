@@ -33,14 +33,15 @@ def tables() -> dict[str, str]:
 
 
 def shared_with_others(kind: type[RunConfig]) -> list[str]:
-    """Settings that stand in the table of all, or in that of an earlier method."""
+    """Settings that stand in the table of all, or in that of an earlier method and mean the same
+    here."""
     told = list(SHARED)
     for other in CONFIGS.values():
         if other is kind:
             break
         for base in other.__mro__[1:]:
             if base in kind.__mro__ and issubclass(base, RunConfig):
-                told += setting_types(base)
+                told += [name for name in setting_types(base) if name not in kind.__annotations__]
     return told
 
 
@@ -104,11 +105,11 @@ def shown(value: object) -> str:
 
 
 def attribute_docstrings(kind: type[RunConfig]) -> dict[str, str]:
-    """Name -> the string below each attribute that a class or one that it derives from declares."""
+    """Name -> the string below each attribute that a class declares, or inherits."""
     found: dict[str, str] = {}
-    for base in kind.__bases__:
-        if issubclass(base, RunConfig):
-            found |= attribute_docstrings(base)
+    for parent in kind.__bases__:
+        if issubclass(parent, RunConfig):
+            found |= attribute_docstrings(parent)
     body = ast.parse(inspect.getsource(kind)).body[0]
     assert isinstance(body, ast.ClassDef)
     for field, text in zip(body.body, body.body[1:], strict=False):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lumigraph.export.camera_export import cameras
+    from lumigraph.export.medium_export import medium
     from lumigraph.export.mesh_evaluation import (
         MeshEvaluation,
         MeshScoreOptions,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lumigraph.export.mesh_targets import TruePoints
     from lumigraph.export.mesh_truth import read_truth
     from lumigraph.export.moving_meshes import MeshSequenceReport, mesh_sequence
+    from lumigraph.export.picture_export import picture
     from lumigraph.export.point_export import PointsOptions, points
     from lumigraph.export.render_path import (
         PathOptions,
@@ -71,12 +73,14 @@ _MODULE_OF = {
     "check_output": "video_writer",
     "comparison": "render_path",
     "evaluate_mesh": "mesh_evaluation",
+    "medium": "medium_export",
     "mesh": "mesh_export",
     "mesh_error": "mesh_scores",
     "mesh_sequence": "moving_meshes",
     "open_source": "render_source",
     "open_video": "video_writer",
     "page": "web_page",
+    "picture": "picture_export",
     "points": "point_export",
     "read_mesh": "mesh_reading",
     "read_moving": "splat_files",
@@ -117,12 +121,14 @@ __all__ = [
     "check_output",
     "comparison",
     "evaluate_mesh",
+    "medium",
     "mesh",
     "mesh_error",
     "mesh_sequence",
     "open_source",
     "open_video",
     "page",
+    "picture",
     "points",
     "read_mesh",
     "read_moving",

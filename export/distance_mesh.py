@@ -1,4 +1,4 @@
-"""The zero set of a surface field as triangles, straight from its signed distances.
+"""The zero set of a field of signed distances as triangles, straight from its signed distances.
 
 Marching cubes (Lewiner et al. 2003, by scikit-image) over bricks of 128 x 128 x 128 cells, one
 after the other, so that the volume is never held. A brick is looked at coarsely first, and finely
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lumigraph.core.errors import ConfigError, InputError, require
-from lumigraph.fields.protocols import SurfaceField, to_grid_space
+from lumigraph.fields.protocols import DistanceField, SurfaceField, to_grid_space
 
 from .isosurface import CELLS, LEAST_DISTANCE, Surface, gathered
 
@@ -34,11 +34,11 @@ Unseen = NDArray[np.bool_]
 
 
 def has_distance(model: Any) -> bool:
-    """Whether a model is a surface field."""
-    return isinstance(getattr(model, "field", None), SurfaceField)
+    """Whether a model has signed distances."""
+    return isinstance(getattr(model, "field", None), DistanceField)
 
 
-def surface_parts(model: Any) -> tuple[SurfaceField, Any]:
+def surface_parts(model: Any) -> tuple[DistanceField, Any]:
     """Field and renderer of a model that has distances.
 
     Raises:
@@ -57,7 +57,7 @@ def unseen_cells(occupancy: Any) -> Unseen:
 
 
 def distance_surface(
-    field: SurfaceField,
+    field: DistanceField,
     cells: int,
     *,
     limit: int,
@@ -94,9 +94,12 @@ def distance_surface(
 
 
 @torch.no_grad()
-def surface_colors(field: SurfaceField, points: NDArray[Any]) -> NDArray[np.uint8]:
-    """(V, 3) sRGB of points (V, 3) of the surface in the scene frame, seen against the normal."""
+def surface_colors(field: DistanceField, points: NDArray[Any]) -> NDArray[np.uint8]:
+    """(V, 3) sRGB of points (V, 3) of the surface in the scene frame, seen against the normal; gray
+    where the field knows distances alone."""
     colors = np.full((len(points), 3), 128, np.uint8)
+    if not isinstance(field, SurfaceField):
+        return colors
     for start in range(0, len(points), CHUNK):
         part = torch.from_numpy(np.ascontiguousarray(points[start : start + CHUNK])).float()
         places = to_grid_space(part.to(field.bounds.device), field.bounds)
@@ -108,7 +111,7 @@ def surface_colors(field: SurfaceField, points: NDArray[Any]) -> NDArray[np.uint
 
 
 def _march(
-    field: SurfaceField, begin: NDArray[np.int64], cells: int, unseen: Unseen | None
+    field: DistanceField, begin: NDArray[np.int64], cells: int, unseen: Unseen | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
     """Vertices as places in the grid (V, 3) and triangles of one brick that starts at `begin`."""
     measure = require("skimage.measure", extra="mesh")
@@ -132,7 +135,7 @@ def _march(
 
 
 def _distances(
-    field: SurfaceField, axes: list[NDArray[np.int64]], cells: int
+    field: DistanceField, axes: list[NDArray[np.int64]], cells: int
 ) -> NDArray[np.float32] | None:
     """(X, Y, Z) distances at places of the grid: exact near the surface, elsewhere those of the
     nearest coarse place. None where all are far from it."""
@@ -154,7 +157,7 @@ def _distances(
     return found
 
 
-def _asked(field: SurfaceField, places: NDArray[np.int64], cells: int) -> NDArray[np.float32]:
+def _asked(field: DistanceField, places: NDArray[np.int64], cells: int) -> NDArray[np.float32]:
     """(...,) distances in grid units at places (..., 3) of the grid."""
     flat = places.reshape(-1, 3)
     found = np.empty(len(flat), np.float32)

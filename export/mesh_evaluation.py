@@ -15,16 +15,17 @@ import torch
 
 from lumigraph.core import Scene
 from lumigraph.core.errors import DataError, InputError
+from lumigraph.datasets.mesh_reading import Points, TriangleMesh, read_mesh
+from lumigraph.datasets.mesh_sampling import triangle_normals
 from lumigraph.training.files import write_json
 from lumigraph.training.run import MESH, MESH_PICTURE
 
 from .mesh_export import Stages, mesh
 from .mesh_options import MeshOptions
 from .mesh_rays import RayCaster
-from .mesh_reading import Points, TriangleMesh, read_mesh
 from .mesh_regions import OnView, RegionOptions, camera_regions
 from .mesh_scores import DEFAULT_SAMPLES, LEAST_SAMPLES, MeshError, check_distances, mesh_error
-from .mesh_targets import TruePoints, triangle_normals
+from .mesh_targets import TruePoints
 from .mesh_truth import read_truth
 from .render_source import Renders
 

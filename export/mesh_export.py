@@ -15,6 +15,7 @@ import torch
 from lumigraph.core import Cameras, Scene, Similarity
 from lumigraph.core.devices import choose_device
 from lumigraph.core.errors import DataError, InputError, require
+from lumigraph.datasets.mesh_reading import SUFFIXES
 from lumigraph.renderers import MovedSurfaceRenderer
 from lumigraph.training.neus_playback import still_model
 
@@ -30,7 +31,7 @@ from .depth_fusion import LOOK_SCALE, fuse, fusion_cameras, memory_limit, voxel_
 from .distance_mesh import distance_surface, has_distance, surface_parts, unseen_cells
 from .hidden_space import hidden_cells
 from .isosurface import Surface
-from .mesh_files import SUFFIXES, TEXTURED_SUFFIXES, texture_files, write_mesh, write_textured
+from .mesh_files import TEXTURED_SUFFIXES, texture_files, write_mesh, write_textured
 from .mesh_options import MeshOptions, MeshSource
 from .surface_cleaning import (
     count_components,
@@ -298,11 +299,12 @@ class _Job:
 
     def _of_distance(self) -> Surface:
         field, renderer = surface_parts(self.model)
+        occupancy = getattr(renderer, "occupancy", None)  # a fitted solid has no cameras to see it
         found = distance_surface(
             field,
             round(self.scene.side / self.grid.voxel),
             limit=memory_limit(self.options, torch.device("cpu"))[0],
-            unseen=unseen_cells(renderer.occupancy),
+            unseen=unseen_cells(occupancy) if occupancy is not None else None,
             on_brick=lambda done, total: self.tell("distance", done, total),
         )
         if not isinstance(renderer, MovedSurfaceRenderer):

@@ -23,7 +23,6 @@ from lumigraph.training.files import write_atomic
 from .isosurface import Surface
 from .texture_baking import TexturedSurface
 
-SUFFIXES = (".ply", ".obj", ".glb")
 TEXTURED_SUFFIXES = (".glb", ".obj")
 _UNUSUAL = re.compile(r"[^\w.-]")
 _COLOR = "_COLOR"

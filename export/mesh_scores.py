@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigraph.core.errors import DataError, InputError
+from lumigraph.datasets.mesh_reading import Points, TriangleMesh
+from lumigraph.datasets.mesh_sampling import surface_area
 
-from .mesh_reading import Points, TriangleMesh
-from .mesh_targets import Nearest, Samples, Target, TruePoints, surface_area
+from .mesh_targets import Nearest, Samples, Target, TruePoints
 
 DEFAULT_SAMPLES = 200_000
 LEAST_SAMPLES, MOST_SAMPLES = 100, 20_000_000

@@ -1,4 +1,4 @@
-"""Points spread over a surface, and what other points lie nearest to: a mesh, or a cloud.
+"""What points lie nearest to: a mesh, or a cloud.
 
 Distances to triangles are those to the triangles under the nearest of many points spread over the
 surface: exact but for the rare triangle that lies near and holds none of these points, where they
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from lumigraph.core.errors import DataError, InputError, require
-
-from .mesh_reading import Points, TriangleMesh
+from lumigraph.datasets.mesh_reading import Points, TriangleMesh
+from lumigraph.datasets.mesh_sampling import sample_surface, triangle_normals
 
 _NEIGHBOURS = 8  # Points whose triangles are looked at.
 _BATCH = 50_000
@@ -143,45 +143,3 @@ class Target:
         best = distances.argmin(axis=1)
         every = np.arange(len(points))
         return distances[every, best], rows[every, best]
-
-
-def surface_area(mesh: TriangleMesh) -> float:
-    """In squared units of the frame."""
-    return float(_areas(mesh.vertices[mesh.triangles]).sum())
-
-
-def triangle_normals(corners: Points) -> Points:
-    """(T, 3) of unit length, by corners (T, 3, 3) in counter-clockwise order; 0 without area."""
-    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(across, axis=1, keepdims=True)
-    return np.where(length > 0, across / np.where(length > 0, length, 1.0), 0.0)
-
-
-def sample_surface(
-    mesh: TriangleMesh, count: int, *, seed: int
-) -> tuple[Points, NDArray[np.int64]]:
-    """Points (count, 3) spread evenly over the area of a mesh, and the triangle (count,) of each.
-
-    Raises:
-        DataError: the mesh has no area.
-    """
-    corners = mesh.vertices[mesh.triangles]
-    sides = corners[:, 1:] - corners[:, :1]
-    total = np.cumsum(_areas(corners))
-    if not total[-1] > 0:
-        raise DataError(
-            f"{mesh.name}: its triangles have no area; give a file with a surface in it"
-        )
-    random = np.random.default_rng(seed)
-    # One point in each of `count` equal shares of the area: more even than independent ones.
-    places = (np.arange(count) + random.random(count)) / count * total[-1]
-    chosen = np.minimum(np.searchsorted(total, places, side="right"), len(total) - 1)
-    weights = random.random((count, 2))
-    outside = weights.sum(axis=1) > 1
-    weights[outside] = 1 - weights[outside]
-    return corners[chosen, 0] + (weights[:, :, None] * sides[chosen]).sum(axis=1), chosen
-
-
-def _areas(corners: Points) -> Points:
-    sides = corners[:, 1:] - corners[:, :1]
-    return np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2

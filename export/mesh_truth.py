@@ -7,9 +7,8 @@ from typing import Literal
 
 from lumigraph.core.errors import DataError, InputError
 from lumigraph.datasets.formats.ply import read_oriented_points
+from lumigraph.datasets.mesh_reading import SUFFIXES, TriangleMesh, read_mesh
 
-from .mesh_files import SUFFIXES
-from .mesh_reading import TriangleMesh, read_mesh
 from .mesh_targets import TruePoints
 from .splat_files.ply_header import read_header
 from .splat_files.reading import SPLAT_SUFFIXES

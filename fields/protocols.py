@@ -63,6 +63,48 @@ class SurfaceField(Protocol):
         unit directions (M, 3)."""
 
 
+@runtime_checkable
+class DistanceField(Protocol):
+    """Signed distance at points of the unit cube of grid space; every surface field is one."""
+
+    @property
+    def bounds(self) -> Tensor:
+        """(2, 3): lower and upper corner of the region of interest, a cube, in scene units."""
+
+    def sdf(self, positions: Tensor) -> Tensor:
+        """(M, 3) -> (M,) distance in grid units, negative inside; without gradients."""
+
+
+@runtime_checkable
+class ColorPlane(Protocol):
+    """A picture: colors on a flat rectangle."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+
+    def colors(self, uv: Tensor) -> Tensor:
+        """(M, 2) in [0, 1], u to the right and v down -> sRGB (M, 3) in [0, 1], without
+        gradients."""
+
+
+@runtime_checkable
+class MediumLike(Protocol):
+    """Fog: what scatters and swallows light at points of the unit cube of grid space."""
+
+    @property
+    def bounds(self) -> Tensor:
+        """(2, 3): lower and upper corner of the region of interest, a cube, in scene units."""
+
+    @property
+    def majorants(self) -> Tensor:
+        """(C, C, C) by x, y, z: no density in a cell of the unit cube is larger."""
+
+    def density_and_albedo(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, 3) -> extinction (M,) per grid unit and the part of it that scatters (M, 3), in
+        [0, 1]; without gradients."""
+
+
 class RayBackground(Protocol):
     """What rays see that leave the unit cube of grid space."""
 

@@ -11,20 +11,28 @@ from typing import Any, Literal, overload
 
 from lumigraph.core.errors import ConfigError
 
+from .config_fitting import FittingConfig
 from .config_gaussians import GAUSSIANS_PRESETS, GaussiansConfig
 from .config_gaussians4d import GAUSSIANS4D_PRESETS, Gaussians4DConfig
+from .config_image import IMAGE_PRESETS, ImageConfig
 from .config_nerf import NERF_PRESETS, NerfConfig
 from .config_neus import NEUS_PRESETS, NeusConfig
 from .config_run import RunConfig, has_type, setting_types
+from .config_sdf import SDF_PRESETS, SdfConfig
+from .config_volume import VOLUME_PRESETS, VolumeConfig
 
 __all__ = [
     "CONFIGS",
     "PRESETS",
+    "FittingConfig",
     "Gaussians4DConfig",
     "GaussiansConfig",
+    "ImageConfig",
     "NerfConfig",
     "NeusConfig",
     "RunConfig",
+    "SdfConfig",
+    "VolumeConfig",
     "config_from_dict",
     "methods_with",
     "train_config",
@@ -35,6 +43,9 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "gaussians": GaussiansConfig,
     "gaussians4d": Gaussians4DConfig,
     "neus": NeusConfig,
+    "image": ImageConfig,
+    "sdf": SdfConfig,
+    "volume": VolumeConfig,
 }
 """Method -> the class of its settings."""
 
@@ -45,6 +56,9 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         ("gaussians", GAUSSIANS_PRESETS),
         ("gaussians4d", GAUSSIANS4D_PRESETS),
         ("neus", NEUS_PRESETS),
+        ("image", IMAGE_PRESETS),
+        ("sdf", SDF_PRESETS),
+        ("volume", VOLUME_PRESETS),
     )
     for size, values in sizes.items()
 }
@@ -65,6 +79,16 @@ def train_config(
 ) -> Gaussians4DConfig: ...
 @overload
 def train_config(method: Literal["neus"], preset: str = "tiny", **overrides: Any) -> NeusConfig: ...
+@overload
+def train_config(
+    method: Literal["image"], preset: str = "tiny", **overrides: Any
+) -> ImageConfig: ...
+@overload
+def train_config(method: Literal["sdf"], preset: str = "tiny", **overrides: Any) -> SdfConfig: ...
+@overload
+def train_config(
+    method: Literal["volume"], preset: str = "tiny", **overrides: Any
+) -> VolumeConfig: ...
 @overload
 def train_config(method: str, preset: str = "tiny", **overrides: Any) -> RunConfig: ...
 def train_config(method: str = "nerf", preset: str = "tiny", **overrides: Any) -> RunConfig:
@@ -120,7 +144,7 @@ def _unknown(name: str, method: str) -> str:
 def methods_with(name: str) -> list[str]:
     """Methods that have a setting.
 
-    >>> methods_with("levels")
-    ['nerf', 'neus']
+    >>> methods_with("strategy")
+    ['gaussians', 'gaussians4d']
     """
     return [method for method, kind in CONFIGS.items() if name in setting_types(kind)]

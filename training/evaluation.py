@@ -17,10 +17,11 @@ from .events import Listener, ViewEvent
 from .files import write_json
 from .metrics import lpips_function, psnr, ssim
 from .pictures import write_image
+from .registry import Scorer, scorer
 from .run import Run
 
 SIGNIFICANT = 6
-SCORES = ("psnr", "psnr_masked", "ssim", "lpips")
+VIEW_SCORES = ("psnr", "psnr_masked", "ssim", "lpips")
 """Of a view; the mean over views has the same name."""
 
 
@@ -53,7 +54,8 @@ def protocol_name(scene: Scene, split: str) -> str:
 def evaluate(
     run: Run, *, split: str = "test", device: str | None = None, on_event: Listener | None = None
 ) -> dict[str, Any]:
-    """Render a split and score it; writes `evaluate.json` and `renders/<split>/`.
+    """Render a split and score it; writes `evaluate.json` and `renders/<split>/`. A method that
+    was trained on something else than photographs has scores of its own.
 
     Args:
         split: which cameras; held-out views are "test".
@@ -63,11 +65,15 @@ def evaluate(
         run, protocol, views, psnr (dB), psnr_masked (from the pixels of the object alone; None
         where neither alpha nor masks say which), ssim, lpips (None where its weights are missing),
         seconds of rendering, per_view, and for a moving scene per_moment. Views are rendered at
-        their own time.
+        their own time. Of methods with scores of their own: run, protocol, those scores by name
+        (see `scores.SCORES`), and seconds.
 
     Raises:
         DataError: no such split, or no images.
     """
+    score = scorer(run.config)
+    if score is not None:
+        return _scored(run, score, split=split, device=device, on_event=on_event)
     scene = run.scene()
     if split not in scene.splits:
         raise ConfigError(f"split {split!r}: unknown, the scene has {', '.join(scene.splits)}")
@@ -96,7 +102,7 @@ def evaluate(
         "run": str(run.path),
         "protocol": protocol_name(scene, split),
         "views": len(rows),
-        **{name: _mean([row[name] for row in rows]) for name in SCORES},
+        **{name: _mean([row[name] for row in rows]) for name in VIEW_SCORES},
         "seconds": round(spent, 3),
     }
     details = {"per_view": rows, **_by_moment(scene, rows)}
@@ -112,9 +118,31 @@ def _by_moment(scene: Scene, rows: list[dict[str, Any]]) -> dict[str, Any]:
     found = []
     for moment in sorted({row["time"] for row in rows}):
         views = [row for row in rows if row["time"] == moment]
-        means = {name: _mean([row[name] for row in views]) for name in SCORES}
+        means = {name: _mean([row[name] for row in views]) for name in VIEW_SCORES}
         found.append({"time": moment, "views": len(views), **means})
     return {"per_moment": found}
+
+
+def _scored(
+    run: Run, score: Scorer, *, split: str, device: str | None, on_event: Listener | None
+) -> dict[str, Any]:
+    """Scores of a method that has its own."""
+    if split != "test":
+        raise ConfigError(
+            f"split {split!r}: method {run.config.method} has no splits; leave it out"
+        )
+    scene, model = run.scene(), run.model(device)
+    begin = time.perf_counter()
+    scores = score(scene, model, folder=run.path / "renders" / split, on_event=on_event)
+    spent = time.perf_counter() - begin
+    rounded = {
+        name: round(value, SIGNIFICANT) if isinstance(value, float) else value
+        for name, value in scores.items()
+    }
+    result = {"run": str(run.path), **rounded, "seconds": round(spent, 3)}
+    write_json(run.path / "evaluate.json", result)
+    run.add_timing("evaluate", spent)
+    return result
 
 
 def _name(scene: Scene, index: int) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lumigraph.core.errors import ConfigError
 
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from lumigraph.core import Scene
 
     from .config import RunConfig
+    from .events import Listener
     from .method import Method, Model
+
+
+class Scorer(Protocol):
+    """Scores a run by something else than held-out views."""
+
+    def __call__(
+        self, scene: Scene, model: Model, *, folder: Path, on_event: Listener | None
+    ) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,12 @@ class MethodEntry:
     steps: str | None = None
     """Callable (scene, config) -> int: steps of a run that is given neither steps nor time; None:
     those of the settings."""
+    data: str | None = None
+    """Callable (source, config) -> Scene: reads what is no set of posed pictures; None:
+    `datasets.load`."""
+    scores: str | None = None
+    """Callable (scene, model, *, folder, on_event) -> protocol and scores by name (`scores.py`),
+    which writes its pictures into the folder; None: PSNR, SSIM and LPIPS of held-out views."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -52,7 +67,54 @@ METHODS: dict[str, MethodEntry] = {
         "scene_of_surface",
         "neus_steps",
     ),
+    "image": MethodEntry(
+        "lumigraph.training.fitting.image",
+        "ImageMethod",
+        "load_image_model",
+        data="image_scene",
+        scores="score_image",
+    ),
+    "sdf": MethodEntry(
+        "lumigraph.training.fitting.sdf",
+        "SdfMethod",
+        "load_sdf_model",
+        data="solid_scene",
+        scores="score_sdf",
+    ),
+    "volume": MethodEntry(
+        "lumigraph.training.fitting.volume",
+        "VolumeMethod",
+        "load_volume_model",
+        data="medium_scene",
+        scores="score_volume",
+    ),
 }
+
+
+def read_data(source: str | Path, config: RunConfig) -> Scene | None:
+    """What a method with data of its own kind reads; None where it takes posed pictures.
+
+    Raises:
+        ConfigError: unknown method. DataError: the data cannot be read.
+    """
+    entry = _entry(config.method)
+    if entry.data is None:
+        return None
+    scene: Scene = _named(entry.module, entry.data)(source, config)
+    return scene
+
+
+def scorer(config: RunConfig) -> Scorer | None:
+    """How runs of a method are scored that has no held-out views; None where it has.
+
+    Raises:
+        ConfigError: unknown method.
+    """
+    entry = _entry(config.method)
+    if entry.scores is None:
+        return None
+    score: Scorer = _named(entry.module, entry.scores)
+    return score
 
 
 def prepared_scene(scene: Scene, config: RunConfig) -> Scene:

@@ -24,6 +24,7 @@ from lumigraph.training.files import read_json, read_lines, read_yaml, write_tex
 from lumigraph.training.machine import machine_facts
 from lumigraph.training.report_plots import curve, view_scores
 from lumigraph.training.run import MESH_PICTURE
+from lumigraph.training.scores import score_tiles
 
 SHOWN_VIEWS = 6
 """Test views shown with their pictures: the worst, the best, and some between them."""
@@ -144,10 +145,6 @@ def _tiles(
     mesh = mesh if isinstance(mesh, dict) else {}
     points = _number(mesh.get("completeness_median")) if mesh.get("sparse") else math.nan
     candidates = [
-        ("test PSNR", _number(evaluation.get("psnr")), "{:.2f}", "dB"),
-        ("test PSNR inside the outline", _number(evaluation.get("psnr_masked")), "{:.2f}", "dB"),
-        ("test SSIM", _number(evaluation.get("ssim")), "{:.4f}", ""),
-        ("test LPIPS", _number(evaluation.get("lpips")), "{:.4f}", ""),
         ("mesh, chamfer", _number(mesh.get("chamfer")), "{:.4g}", ""),
         ("mesh, F-score", _number(mesh.get("f_score")), "{:.4f}", ""),
         ("points to mesh, median", points, "{:.4g}", ""),
@@ -157,7 +154,8 @@ def _tiles(
         ("Gaussians", _number(training.get("gaussians")), "{:,.0f}", ""),
         ("speed", speed, "{:.0f}k", "rays/s"),
     ]
-    tiles = [
+    tiles = score_tiles(evaluation)
+    tiles += [
         (name, form.format(value), unit)
         for name, value, form, unit in candidates
         if math.isfinite(value)

@@ -26,7 +26,7 @@ from .checkpoint import load_checkpoint
 from .config import RunConfig, config_from_dict
 from .files import newest_checkpoint, read_json, read_yaml, write_json
 from .method import Model
-from .registry import build_model, prepared_scene
+from .registry import build_model, prepared_scene, read_data
 
 MESH = "renders/mesh.ply"
 """The mesh that was scored against the truth, in the run folder."""
@@ -113,7 +113,10 @@ def _rows(tensor: Tensor) -> list[list[float]]:
 
 
 def load_scene(source: str | Path, config: RunConfig) -> Scene:
-    """Load data with the options of a configuration."""
+    """Load data with the options of a configuration, by the method's own reader if it has one."""
+    own = read_data(source, config)
+    if own is not None:
+        return own
     return datasets.load(
         source,
         split_every=config.split_every,

@@ -12,9 +12,6 @@ import tyro
 from .parsing import UsageError, option_name
 from .terminal import Terminal, escaped
 
-SCORE_KEYS = ("run", "protocol", "views", "psnr", "psnr_masked", "ssim", "lpips", "seconds")
-"""What `--json` prints, in this order; then `per_moment` where the scene moves."""
-
 
 @dataclass(frozen=True)
 class Arguments:
@@ -164,26 +161,17 @@ def evaluate_with_progress(
 
     with terminal.events("evaluating") as listener:
         scores = training.evaluate(opened, split=split, device=device, on_event=listener)
-    moving = [key for key in ("per_moment",) if key in scores]
-    return {key: scores.get(key) for key in (*SCORE_KEYS, *moving)}
+    return {key: value for key, value in scores.items() if key != "per_view"}
 
 
 def score_rows(scores: dict[str, Any]) -> list[tuple[str, object]]:
     """The scores for people; a mean without any finite value is unknown."""
-    forms = (
-        ("PSNR", "psnr", "{:.2f} dB"),
-        ("PSNR inside the outline", "psnr_masked", "{:.2f} dB"),
-        ("SSIM", "ssim", "{:.4f}"),
-        ("LPIPS", "lpips", "{:.4f}"),
-    )
-    rows: list[tuple[str, object]] = [
-        ("protocol", scores["protocol"]),
-        ("test views", scores["views"]),
-    ]
-    for name, key, form in forms:
-        if key == "psnr_masked" and scores[key] is None:
-            continue  # the scene has no outline
-        rows.append((name, "not measured" if scores[key] is None else form.format(scores[key])))
+    from lumigraph.training.scores import shown_scores
+
+    rows: list[tuple[str, object]] = [("protocol", scores["protocol"])]
+    if "views" in scores:
+        rows.append(("test views", scores["views"]))
+    rows += shown_scores(scores)
     found = [moment["psnr"] for moment in scores.get("per_moment", ())]
     known = [value for value in found if value is not None]
     if known:

@@ -21,11 +21,14 @@ class Arguments:
     packages (pip install 'lumigraph[mesh]').
     """
 
-    subject: tyro.conf.Positional[Literal["splats", "points", "mesh", "cameras", "page"]]
+    subject: tyro.conf.Positional[
+        Literal["splats", "points", "mesh", "cameras", "page", "image", "volume"]
+    ]
     """splats: a file of Gaussians (.ply, .splat, .spz; .lg4d for all times of what moves); points:
     a colored point cloud (.ply); mesh: colored or textured triangles (.ply, .obj, .glb); cameras:
     their poses (.json, or a folder for a COLMAP model); page: a web page that works offline
-    (.html)."""
+    (.html); image: the picture of a run of method image (.png, .jpg, .tif, .webp, .exr); volume:
+    the grid of a run of method volume (.npz)."""
     run: tyro.conf.Positional[Path]
     """Run folder; for splats, points and page also a file of Gaussians, for cameras also data."""
     out: Path
@@ -58,7 +61,8 @@ class Arguments:
     voxel: float | None = None
     """mesh: side of a voxel, in the unit of its frame; by default about a pixel of the pictures."""
     resolution: int | None = None
-    """mesh: voxels along the side of the scene's bounds, instead of --voxel."""
+    """mesh: voxels along the side of the scene's bounds, instead of --voxel; volume: the same, by
+    default 128."""
     truncation: float = 4.0
     """mesh: distance from the surface up to which depths count, in voxels, 2 to 8."""
     from_: Annotated[
@@ -97,7 +101,7 @@ class Arguments:
     mesh_format: Literal["ply", "obj", "glb"] = "ply"
     """mesh: files of a folder, one for each moment of what moves."""
     device: Literal["auto", "cpu", "cuda"] | None = None
-    """mesh, points, page: where to render; by default as in training."""
+    """mesh, points, page, image, volume: where to render; by default as in training."""
     title: str | None = None
     """page: shown in it; by default the name of the scene or the file."""
     background: str | None = None
@@ -252,6 +256,33 @@ def _cameras(arguments: Arguments, terminal: Terminal) -> Report:
         )
 
 
+def _image(arguments: Arguments, terminal: Terminal) -> Report:
+    from lumigraph import export, training
+
+    with terminal.stages("image") as progress:
+        return export.picture(
+            training.Run.open(arguments.run),
+            out=arguments.out,
+            overwrite=arguments.overwrite,
+            device=arguments.device,
+            on_row=lambda done, total: progress("rows", done, total),
+        )
+
+
+def _volume(arguments: Arguments, terminal: Terminal) -> Report:
+    from lumigraph import export, training
+
+    with terminal.stages("volume") as progress:
+        return export.medium(
+            training.Run.open(arguments.run),
+            out=arguments.out,
+            cells=arguments.resolution,
+            overwrite=arguments.overwrite,
+            device=arguments.device,
+            on_slice=lambda done, total: progress("slices", done, total),
+        )
+
+
 @dataclass(frozen=True)
 class Subject:
     """What can be written."""
@@ -283,6 +314,8 @@ SUBJECTS = {
             "device",
         ),
     ),
+    "image": Subject(_image, ("device",)),
+    "volume": Subject(_volume, ("resolution", "device")),
     "cameras": Subject(_cameras, ("frame", "copy_images")),
     "page": Subject(
         _page,

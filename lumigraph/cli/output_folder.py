@@ -17,12 +17,13 @@ _SCENE_FILES = (".json", ".npz", ".npy", ".bin", ".txt")
 
 
 def run_name(data: str) -> str:
-    """A folder name for data: that of its folder; `builtin:object` gives `object`."""
+    """A folder name for data: that of its folder, or of a file that is all of it;
+    `builtin:object` gives `object`."""
     if data.startswith("builtin:"):
         return data.removeprefix("builtin:")
     path = Path(data).resolve()
     folder = path.parent if path.suffix in _SCENE_FILES else path
-    return folder.name or "scene"
+    return (folder.stem if folder.is_file() else folder.name) or "scene"
 
 
 @contextlib.contextmanager

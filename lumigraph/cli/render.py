@@ -59,6 +59,9 @@ class Arguments:
     """Channels side by side, as a mosaic, or in one file for each."""
     separate: bool = False
     """The same as --layout separate."""
+    samples: int | None = None
+    """Method volume: paths of light in a pixel, by delta tracking; 0 marches a preview. By default
+    what the run's settings say."""
     device: Literal["auto", "cpu", "cuda"] | None = None
     """Where to render; by default as in training."""
     overwrite: bool = False
@@ -76,6 +79,8 @@ def run(arguments: Arguments, terminal: Terminal) -> dict[str, Any]:
     source = export.open_source(arguments.run, background=arguments.background)
     is_run = not isinstance(source, export.SplatSource)
     _check(arguments, is_run=is_run)
+    if arguments.samples is not None:
+        source = _with_samples(source, arguments.samples)
     name = arguments.path or ("orbit" if is_run else "turntable")
     out = arguments.out or _default_out(arguments, name, is_run=is_run)
     shared: dict[str, Any] = {"out": out, "size": size, "device": arguments.device}
@@ -120,6 +125,18 @@ def _options(arguments: Arguments) -> PathOptions:
         up=arguments.up,
         time_span=None if arguments.time is None else time_span(arguments.time),
     )
+
+
+def _with_samples(source: Any, samples: int) -> Any:
+    """A run whose frames take so many samples a pixel."""
+    from dataclasses import replace
+
+    from lumigraph.training.config import methods_with
+
+    method = getattr(getattr(source, "config", None), "method", "")
+    if method not in methods_with("samples_per_pixel"):
+        raise UsageError("--samples is for runs of method volume")
+    return replace(source, config=replace(source.config, samples_per_pixel=samples))
 
 
 _OF_A_TURNTABLE = ("elevation", "up")

@@ -46,18 +46,21 @@ _FIXED = ("data", "method", "preset", *_SETTINGS, *_METHOD_SETTINGS, "tensorboar
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train a scene from posed images into a run folder.
+    """Train a scene from posed images into a run folder, or fit a network to a picture,
+    a mesh or a medium.
 
     The run can be stopped with Ctrl-C at any time: it is saved, and --resume continues it.
     """
 
     data: tyro.conf.Positional[str | None] = None
-    """Folder or file of posed images, or builtin:object. Not needed with --resume."""
+    """Folder or file of posed images, or builtin:object; for method image a picture,
+    for sdf a mesh, for volume a grid, builtin:cloud or builtin:fog. Not needed with --resume."""
     out: Path | None = None
     """Run folder to write; by default runs/ and the name of the data."""
-    method: Literal["nerf", "gaussians", "gaussians4d", "neus"] = "nerf"
-    """What is trained: a radiance field on a grid, a cloud of 3D Gaussians, or a surface with
-    normals and a mesh."""
+    method: Literal["nerf", "gaussians", "gaussians4d", "neus", "image", "sdf", "volume"] = "nerf"
+    """What is trained: a radiance field on a grid, a cloud of 3D Gaussians, Gaussians that move, a
+    surface with normals and a mesh; or, from something else than photographs, a picture of any
+    size, the signed distance of a mesh, a cloud or fog."""
     preset: Literal["tiny", "small", "full"] = "tiny"
     """Size: tiny for a CPU, small and full for a GPU."""
     steps: int | None = None

@@ -36,6 +36,7 @@ class GrayModel:
 @dataclass
 class FakeRun:
     path: Path
+    config = train_config()
 
     def scene(self):
         return ring_scene()
@@ -77,7 +78,8 @@ class FakeTraining:
         self.calls.append(("evaluate", run.path, split, device))
         on_event(ViewEvent(0, 1, 31.0))
         scores = {"run": str(run.path), "protocol": f"{split} split", "views": 1, "psnr": 31.0}
-        scores |= {"ssim": 0.95, "lpips": None, "seconds": 0.5, "per_view": [{"psnr": 31.0}]}
+        scores |= {"psnr_masked": None, "ssim": 0.95, "lpips": None, "seconds": 0.5}
+        scores["per_view"] = [{"psnr": 31.0}]
         write_json(run.path / "evaluate.json", scores)
         return scores
 

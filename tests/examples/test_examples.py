@@ -16,6 +16,7 @@ from lumigraph.core.transforms import look_at, quaternion_from_rotation
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCENES = sorted(path.stem for path in (EXAMPLES / "scenes").glob("*.py"))
 LESSONS = sorted(path.name for path in (EXAMPLES / "lessons").glob("*.py"))
+FITTING = sorted(path.stem for path in (EXAMPLES / "fitting").glob("*.py"))
 MOST_LINES = 100
 SIDE, FOCAL = 64, 90.0
 
@@ -141,6 +142,22 @@ FOLDERS = {
 }
 
 
+def small_picture(folder: Path) -> Path:
+    folder.mkdir()
+    iio.imwrite(folder / "picture.png", picture(3, alpha=False))
+    return folder / "picture.png"
+
+
+def small_mesh(folder: Path) -> Path:
+    trimesh = pytest.importorskip("trimesh")
+    folder.mkdir()
+    trimesh.creation.icosphere(subdivisions=2).export(folder / "ball.obj")
+    return folder / "ball.obj"
+
+
+FILES = {"image": small_picture, "sdf": small_mesh, "volume": lambda folder: "builtin:fog"}
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run a script in a fresh folder, as `python script.py words` would."""
@@ -160,6 +177,14 @@ def test_scene_scripts_train_score_and_render(name, run, tmp_path, capsys):
     assert "test views: PSNR" in capsys.readouterr().out
     assert list((tmp_path / "out").glob("*.mp4"))
     assert json.loads((tmp_path / "out" / "evaluate.json").read_text())["psnr"] > 0
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_fitting_scripts_train_score_and_write(name, run, tmp_path):
+    data = FILES[name](tmp_path / "data")
+    run(EXAMPLES / "fitting" / f"{name}.py", data, "--quick", "--out", tmp_path / "out")
+    assert (tmp_path / "out" / "evaluate.json").is_file()
+    assert list((tmp_path / "out").glob("fitted.*"))
 
 
 @pytest.mark.parametrize("name", LESSONS)

@@ -6,11 +6,12 @@ import trimesh
 from plyfile import PlyData, PlyElement
 
 from lumigraph.core.errors import DataError, InputError, MissingExtraError
+from lumigraph.datasets.mesh_sampling import sample_surface
 from lumigraph.export.isosurface import Surface
 from lumigraph.export.mesh_files import write_mesh
 from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
 from lumigraph.export.mesh_scores import Regions, mesh_error
-from lumigraph.export.mesh_targets import Target, TruePoints, sample_surface
+from lumigraph.export.mesh_targets import Target, TruePoints
 from lumigraph.export.mesh_truth import read_truth
 
 

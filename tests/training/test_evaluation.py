@@ -20,6 +20,7 @@ class FakeRun:
 
     def __init__(self, scene, path):
         self.path, self._scene = path, scene
+        self.config = training.train_config("neus")
 
     def scene(self):
         return self._scene

@@ -1,0 +1,1 @@
+"""Methods that fit a network to samples of one thing, not to photographs."""
