@@ -95,7 +95,7 @@ def arrays_of(
             cloud.rotors.split(ROWS_AT_ONCE), cloud.log_scales.split(ROWS_AT_ONCE), strict=True
         )
     ]
-    axes, velocities, rates = (torch.cat(parts) for parts in zip(*constants, strict=True))
+    axes, velocities, durations = (torch.cat(parts) for parts in zip(*constants, strict=True))
     rotations, log_scales = decomposed(axes)
     idle = velocities.abs().amax(dim=1) < IDLE * log_scales.amax(dim=1).exp()
     velocities = torch.where(idle[:, None], 0.0, velocities)
@@ -112,7 +112,7 @@ def arrays_of(
         space,
         cloud.times.numpy(),
         velocities.float().numpy(),
-        (-0.5 * rates.log()).float().numpy(),
+        durations.log().float().numpy(),
         None if plateaus is None else plateaus.numpy(),
     )
 
