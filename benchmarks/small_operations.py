@@ -1,7 +1,9 @@
 """Runs every operation once on small inputs, then training steps and a frame: a selection short
 enough for compute-sanitizer. Exits with 77 where there is no GPU.
 
-    compute-sanitizer --error-exitcode 9 python benchmarks/small_operations.py [nerf|splats|splats4d]...
+    compute-sanitizer --error-exitcode 9 python benchmarks/small_operations.py [PART]...
+
+Parts: nerf, splats, splats4d.
 """
 
 from __future__ import annotations
