@@ -5,7 +5,7 @@ Random places come in two kinds. One that the views of every moment allow may ho
 never moves: it begins with the duration of the whole clip. One that a moment allows begins there,
 with a duration of about a dozen views, so that more than one camera holds it. Where pictures show
 what is empty, it begins to move as well: along the mean of those of some random paths that the
-views around its moment allow, too; places without such a path come last. Letters: P points, K paths
+views around its moment allow, too. Letters: P points, K paths
 of each.
 """
 
@@ -45,12 +45,13 @@ MOST_MOMENT_VIEWS = 16
 ALWAYS_VIEWS = 96
 ROUNDS = 24  # times that random points are drawn, until enough are left
 DRAWN = 20_000  # points in a round
-SPARE = 2  # places drawn for each that is wanted, since not all have a path
-PATHS = 48  # tried for each, the first without motion
+ENOUGH_VIEWS = 4  # of a moment, whose silhouettes say where something is
+SPARE = 2  # places drawn for each that is wanted, where not all have a path
+PATHS = 32  # tried for each, the first without motion
 SLOWEST = 0.1  # of random paths, sides of the bounds in a clip
 FARTHEST = 0.3  # sides of the bounds that the fastest one takes within its duration
 PATH_REACH = 1.5  # durations around a moment in which paths are looked at
-MOST_PATH_VIEWS = 40
+MOST_PATH_VIEWS = 24
 
 
 @dataclass(frozen=True)
@@ -155,19 +156,22 @@ def _passing(
     tells: bool,
     generator: torch.Generator,
 ) -> Placed:
-    """Places that a moment allows; those that have a path first."""
+    """Places that a moment allows. Where few views show it, those that have a path come first; with
+    more, nothing but what has just appeared or is about to vanish lacks one."""
     train = scene.split("train")
     assert scene.cameras.times is not None
     away = (scene.cameras.times[train].cpu() - moment).abs()
     views = spread_views(train[away == 0], MOST_MOMENT_VIEWS)
-    drawn = count * (SPARE if tells else 1)
+    few = tells and len(views) < ENOUGH_VIEWS
+    drawn = count * (SPARE if few else 1)
     positions, colors = _allowed(scene, drawn, views, plain, generator)
     velocities = torch.zeros_like(positions)
     if tells:
         around = spread_views(train[away <= PATH_REACH * held], MOST_PATH_VIEWS)
         velocities, found = _paths(scene, positions, moment, around, plain, held, generator)
-        order = torch.cat([found.nonzero()[:, 0], (~found).nonzero()[:, 0]])[:count]
-        positions, colors, velocities = positions[order], colors[order], velocities[order]
+        if few:
+            order = torch.cat([found.nonzero()[:, 0], (~found).nonzero()[:, 0]])[:count]
+            positions, colors, velocities = positions[order], colors[order], velocities[order]
     times = torch.full((len(positions),), moment)
     return Placed(positions, colors, times, torch.full_like(times, held), velocities)
 
