@@ -6,7 +6,7 @@ which something appears at once.
 
     python examples/scenes/dynamic_gaussians.py FOLDER [--seconds 180] [--out runs/dynamic]
 
-Without FOLDER: synth_dynamic below LUMIGRAPH_TEST_DATA, or below data/. Any data with times will do,
+Without FOLDER: synth_dynamic below LUMIGRAPH_TEST_DATA, or below data/. Any data with times do,
 and `builtin:dynamic` needs no file.
 """
 
