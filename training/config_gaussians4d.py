@@ -48,7 +48,7 @@ class Gaussians4DConfig(SplatConfig):
     """Length of the clip in training: things that cross a scene unit in one of time are learned
     best. Times and durations elsewhere are parts of the clip all the same."""
     initial_duration: float | None = None
-    """Standard deviation in time at the start; None: about as long as a dozen views take, with
+    """Standard deviation in time at the start; None: about as long as 16 views take, with
     `points` 0.45, and for places that are never empty the whole clip."""
     times_rate: float = 5e-4
     """Adam's step size for the times of Gaussians; falls as `means_rate` does."""

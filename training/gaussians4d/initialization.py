@@ -3,7 +3,7 @@ the pictures of a moment allow, or as a static run left them.
 
 Random places come in two kinds. One that the views of every moment allow may hold something that
 never moves: it begins with the duration of the whole clip. One that a moment allows begins there,
-with a duration of about a dozen views, so that more than one camera holds it. Where pictures show
+with a duration of about 16 views, so that more than one camera holds it. Where pictures show
 what is empty, it begins to move as well: along the mean of those of some random paths that the
 views around its moment allow, too. Letters: P points, K paths
 of each.
@@ -37,7 +37,7 @@ from lumigraph.training.run import Run
 
 POINTS_DURATION = math.sqrt(0.2)  # as in the 4D-Rotor code, for a clip of length 1
 BEYOND = 0.1  # of the clip: points start so far before and after it, too
-HELD_VIEWS = 12  # within the first duration of a random Gaussian
+HELD_VIEWS = 16  # within the first duration of a random Gaussian
 LONGEST = 1.0  # first duration of what may never move
 ALWAYS_SHARE = 0.3  # of random Gaussians that begin where no moment is empty
 MOST_MOMENTS = 60  # whose pictures are asked
@@ -190,17 +190,18 @@ def _paths(
     directions = torch.nn.functional.normalize(
         torch.randn(count, PATHS, 3, generator=generator), dim=2
     )
-    slow, fast = (math.log(speed * scene.side) for speed in (SLOWEST, FARTHEST / held))
-    speeds = torch.rand(count, PATHS, 1, generator=generator) * (fast - slow) + slow
-    drawn = directions * speeds.exp()
-    drawn[:, 0] = 0.0
+    slow, fast = SLOWEST * scene.side, FARTHEST / held * scene.side
+    speeds = slow * (fast / slow) ** torch.rand(count, PATHS, 1, generator=generator)
+    drawn = directions * speeds
+    drawn[:, 0], speeds[:, 0] = 0.0, slow
     motion = Motion(drawn.reshape(-1, 3), moment)
     allowed, _ = judge_points(
         scene, positions.repeat_interleave(PATHS, dim=0), views=views, plain=plain, motion=motion
     )
-    weights = allowed.reshape(count, PATHS, 1).float()
-    number = weights.sum(dim=1)
-    return (drawn * weights).sum(dim=1) / number.clamp_min(1), number[:, 0] > 0
+    # slow ones are drawn more densely; so weighed, the mean is that over all velocities allowed
+    weights = allowed.reshape(count, PATHS, 1) * (speeds / slow) ** 3
+    whole = weights.sum(dim=1)
+    return (drawn * weights).sum(dim=1) / whole.clamp_min(1e-9), whole[:, 0] > 0
 
 
 def _held_duration(scene: Scene) -> float:

@@ -39,7 +39,6 @@ def blended_weights(field: Gaussians4D, views: Iterable[tuple[float, SplatCamera
 def scores(field: Gaussians4D, weights: Tensor, clip: Clip) -> Tensor:
     """(A,) scores of moving and then of still Gaussians, from their blended weights (A,)."""
     there = torch.ones_like(weights)
-    values = type(field.tensors)(*(None if t is None else t.detach() for t in field.tensors))
-    there[: len(field)] = durations(values, clip)
+    there[: len(field)] = durations(field.tensors, clip)
     frame = clip.frame / clip.length
     return weights * (there + frame) / (1 + frame)
