@@ -101,10 +101,8 @@ class Gaussians4D(nn.Module):
         shortest: float = SHORTEST,
     ) -> None:
         super().__init__()
-        *tensors, log_plateaus = cloud.tensors()
-        copies = [tensor.detach().clone() for tensor in tensors]
-        plateaus = None if log_plateaus is None else log_plateaus.detach().clone()
-        self.set_tensors(Gaussian4DTensors(*copies, plateaus))
+        copy = cloud.mapped(lambda tensor: tensor.detach().clone())
+        self.set_tensors(Gaussian4DTensors(*copy.tensors()))
         if still is None:
             still = GaussianCloud.empty(degree=cloud.degree, device=cloud.device)
         self.still = Gaussians(still)
@@ -140,9 +138,7 @@ class Gaussians4D(nn.Module):
 
     def cloud(self) -> GaussianCloud4D:
         """The present values of those in space and time, without gradients and sharing memory."""
-        *tensors, log_plateaus = self.tensors
-        values = [tensor.detach() for tensor in tensors]
-        return GaussianCloud4D(*values, None if log_plateaus is None else log_plateaus.detach())
+        return GaussianCloud4D(*self.tensors).mapped(torch.Tensor.detach)
 
     def set_tensors(self, tensors: Gaussian4DTensors) -> None:
         """Replace the parameters, by any number of rows; memory is taken over, not copied.
@@ -210,13 +206,15 @@ class Gaussians4D(nn.Module):
         torch's back belong between `train()` and `eval()`, which forgets it.
         """
         tensors = [t for t in (*self.tensors, *self.still.tensors) if t is not None]
-        key = [(t.data_ptr(), t._version, t.shape) for t in tensors]
+        key: list[Any] = [(t.data_ptr(), t._version, t.shape) for t in tensors]
         key += [self.active_degree, self.shortest, backend_for(self.means.device)]
         if self._prepared is None or self._prepared[0] != key:
-            values = [None if t is None else t.detach() for t in self.tensors]
+            *values, plateaus = self.tensors
+            means, times, rotors, log_scales, opacity_logits, harmonics = values
             found = prepare_gaussians4d(
-                *values[:6], log_plateaus=values[6], shortest=self.shortest,
-                still=tuple(t.detach() for t in self.still.tensors), degree=self.active_degree,
+                means, times, rotors, log_scales, opacity_logits, harmonics,
+                log_plateaus=plateaus, shortest=self.shortest, still=self.still.tensors,
+                degree=self.active_degree,
             )  # fmt: skip
             self._prepared = (key, found)
         return self._prepared[1]

@@ -239,7 +239,7 @@ def test_random_places_lie_where_their_moment_shows_something(make_scene, small_
         if float(scene.cameras.times[index]) == 0
     ]
     assert not all(moved), "places of other moments are not those of the first"
-    assert float(passing.durations[0]) == pytest.approx(0.5, rel=0.01)
+    assert float(passing.durations[0]) == pytest.approx(2 / 3, rel=0.01)
 
 
 def test_random_places_move_as_what_they_show_does(make_scene, small_config):
