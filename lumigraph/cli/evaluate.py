@@ -11,7 +11,7 @@ import tyro
 from .terminal import Terminal
 
 SCORE_KEYS = ("run", "protocol", "views", "psnr", "ssim", "lpips", "seconds")
-"""What `--json` prints, in this order; then `worst_moment` where the scene moves."""
+"""What `--json` prints, in this order."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ def evaluate_with_progress(
 
     with terminal.events("evaluating") as listener:
         scores = training.evaluate(opened, split=split, device=device, on_event=listener)
-    found = {key: scores.get(key) for key in SCORE_KEYS}
-    worst = scores.get("worst_moment")
-    return found if worst is None else {**found, "worst_moment": worst}
+    return {key: scores.get(key) for key in SCORE_KEYS}
 
 
 def score_rows(scores: dict[str, Any]) -> list[tuple[str, object]]:
@@ -68,7 +66,4 @@ def score_rows(scores: dict[str, Any]) -> list[tuple[str, object]]:
     ]
     for name, key, form in forms:
         rows.append((name, "not measured" if scores[key] is None else form.format(scores[key])))
-    if "worst_moment" in scores:
-        worst = scores["worst_moment"]
-        rows.append(("worst moment", f"{worst['psnr']:.2f} dB at time {worst['time']:g}"))
     return [*rows, ("evaluation time", f"{scores['seconds']:.1f} s")]
