@@ -30,7 +30,7 @@ from lumigraph.datasets.picture_cache import (
     read_pictures,
     write_pictures,
 )
-from lumigraph.datasets.sphere_tracing import Part, PinholeView
+from lumigraph.datasets.sphere_tracing import Array, Part, PinholeView, local_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -142,12 +142,19 @@ def signed_distance(source: str, points: Tensor, time: float | None = None) -> T
         time: in [0, 1]; needed where the scene moves.
 
     Returns:
-        (N,) float32, negative inside. Its zero is exact; beside that it is a lower bound of the
-        distance, and close to it near the surface of all but the deforming bodies.
+        (N,) float32, negative inside: the lower bound that the tracer uses, over the length of its
+        gradient. Its zero is exact, and near the surface it is the distance up to second order.
     """
     local = points.detach().cpu().float().numpy().T
-    found = [part.distance(part.to_local(local)) for part in parts(source, time)]
+    found = [_first_order(part, part.to_local(local)) for part in parts(source, time)]
     return torch.from_numpy(np.min(found, axis=0))
+
+
+def _first_order(part: Part, points: Array) -> Array:
+    """Distance (N,) of points (3, N) in a part's frame."""
+    slope = np.linalg.norm(local_gradients(part, points), axis=0)
+    # Where the gradient fades, as inside a ridge, the bound itself is the better guess.
+    return np.asarray(part.distance(points) / np.clip(slope, 0.3, 1), np.float32)
 
 
 def normals(scene: Scene, index: int) -> Tensor:

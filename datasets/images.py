@@ -94,6 +94,7 @@ class ImageFiles:
     Args:
         paths: One file per image.
         sizes: Width and height of each file; read from the file headers when None.
+        names: What `name` says; None tells the files apart by the ends of their paths.
         scale: Factor on both sides in (0, 1]; see `reduced_size`.
         channels: 3 (colour), 4 (colour and alpha) or 1 (masks) for every image.
         budget_bytes: Decoded images kept at most; the least recently used ones go first.
@@ -109,6 +110,7 @@ class ImageFiles:
         paths: Sequence[Path],
         *,
         sizes: Sequence[tuple[int, int]] | None = None,
+        names: Sequence[str] | None = None,
         scale: float = 1.0,
         channels: int = 3,
         budget_bytes: int = 1 << 30,
@@ -122,7 +124,7 @@ class ImageFiles:
                 raise DataError(
                     f"{path}: image_scale {scale} leaves {width}x{height} pixels; use a larger one"
                 )
-        self._names = _telling_names(self._paths)
+        self._names = _telling_names(self._paths) if names is None else list(names)
         self._channels = channels
         self._budget_bytes = budget_bytes
         self._ahead = ahead
@@ -142,8 +144,8 @@ class ImageFiles:
         return self._cached_bytes
 
     def name(self, index: int) -> str:
-        """File name of an image with its folder, as in 'train/r_0.png', or with more folders
-        where that would not tell the images apart."""
+        """The name given; or the file's with its folder, as in 'train/r_0.png', or with more
+        folders where that would not tell the images apart."""
         return self._names[self._checked(index)]
 
     def path(self, index: int) -> Path:

@@ -312,12 +312,19 @@ def box_interval(
 
 def local_normals(part: Part, points: Array) -> Array:
     """Unit outward normals (3, N) in the part's frame at surface points (3, N) of that frame."""
+    gradient = local_gradients(part, points)
+    return gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-12)
+
+
+def local_gradients(part: Part, points: Array) -> Array:
+    """Gradients (3, N) of the part's distance at points (3, N) of its frame; shorter than one
+    where the distance is a lower bound."""
     gradient = np.zeros_like(points)
     # Corners of a tetrahedron: four evaluations, and errors of first order cancel.
     for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):
         direction = np.asarray(corner, np.float32)[:, None]
         gradient += direction * part.distance(points + np.float32(DIFFERENCE_STEP) * direction)
-    return gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-12)
+    return gradient / np.float32(4 * DIFFERENCE_STEP)
 
 
 def soft_shadow(parts: Sequence[Part], points: Array, direction: Array, softness: float) -> Array:

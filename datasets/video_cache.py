@@ -130,7 +130,7 @@ def _probe(path: Path) -> Clip:
     command = [ffmpeg.get_ffmpeg_exe(), "-i", str(path), "-map", "0:v:0", "-c", "copy"]
     result = subprocess.run([*command, "-f", "null", "-"], capture_output=True, check=False)
     counts = _COUNT.findall(result.stderr.decode(errors="ignore"))
-    if result.returncode or not counts or int(counts[-1]) < 1:
+    if result.returncode or not counts or int(counts[-1]) < 1 or not about["fps"] > 0:
         raise DataError(unreadable(path))
     width, height = about["source_size"]
     return Clip(int(counts[-1]), float(about["fps"]), int(width), int(height))

@@ -8,6 +8,7 @@ about 480 pixels: motion blur removes the fine detail that this measures.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,18 +113,35 @@ def decoded(path: Path, filters: str, *options: str) -> Iterator[NDArray[np.uint
         DataError: ffmpeg cannot read the video.
     """
     ffmpeg = require("imageio_ffmpeg", extra="sfm")
-    # It would warn that frames come out reduced, which is what we ask for.
-    logging.getLogger("imageio_ffmpeg").addFilter(_drop_size_warning)
     generator = ffmpeg.read_frames(str(path), output_params=["-vf", filters, *options])
     try:
-        width, height = next(generator)["size"]
+        with _WITHOUT_SIZE_WARNING:
+            width, height = next(generator)["size"]
         for content in generator:
             yield np.frombuffer(content, np.uint8).reshape(height, width, 3)
     except (OSError, RuntimeError, StopIteration, IndexError) as error:
         raise DataError(unreadable(path)) from error
     finally:
         generator.close()
+
+
+class _SizeWarning:
+    """Keeps imageio_ffmpeg from warning, as it starts, that frames come out reduced: we ask for
+    that. One start at a time, for several threads share its logger."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        logging.getLogger("imageio_ffmpeg").addFilter(_drop_size_warning)
+
+    def __exit__(self, *_: object) -> None:
         logging.getLogger("imageio_ffmpeg").removeFilter(_drop_size_warning)
+        self._lock.release()
+
+
+_WITHOUT_SIZE_WARNING = _SizeWarning()
 
 
 def _drop_size_warning(record: logging.LogRecord) -> bool:

@@ -102,6 +102,7 @@ def build_scene(parts: SceneParts, options: LoadOptions) -> Scene:
     images = ImageFiles(
         [view.image for view in views],
         sizes=[header[:2] for header in headers],
+        names=[view.name for view in views] if parts.decoded else None,
         scale=scale,
         channels=4 if has_alpha else 3,
         budget_bytes=options.image_budget_bytes,

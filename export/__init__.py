@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lumigraph.export.mesh_options import MeshOptions
     from lumigraph.export.mesh_reading import TriangleMesh, read_mesh
     from lumigraph.export.mesh_scores import MeshScores, mesh_error
+    from lumigraph.export.moving_meshes import MeshSequenceReport, mesh_sequence
     from lumigraph.export.point_export import PointsOptions, points
     from lumigraph.export.render_path import (
         PathOptions,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "MeshOptions": "mesh_options",
     "MeshScores": "mesh_scores",
+    "MeshSequenceReport": "moving_meshes",
     "PageOptions": "web_page",
     "PathOptions": "render_path",
     "PointsOptions": "point_export",
@@ -44,6 +46,7 @@ _MODULE_OF = {
     "comparison": "render_path",
     "mesh": "mesh_export",
     "mesh_error": "mesh_scores",
+    "mesh_sequence": "moving_meshes",
     "open_source": "render_source",
     "open_video": "video_writer",
     "page": "web_page",
@@ -60,6 +63,7 @@ _MODULE_OF = {
 __all__ = [
     "MeshOptions",
     "MeshScores",
+    "MeshSequenceReport",
     "PageOptions",
     "PathOptions",
     "PointsOptions",
@@ -73,6 +77,7 @@ __all__ = [
     "comparison",
     "mesh",
     "mesh_error",
+    "mesh_sequence",
     "open_source",
     "open_video",
     "page",

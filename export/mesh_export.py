@@ -3,10 +3,10 @@ cleaned, colored, moved into the frame of the capture and written."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import monotonic as clock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +15,8 @@ import torch
 from lumigraph.core import Cameras, Scene, Similarity
 from lumigraph.core.devices import choose_device
 from lumigraph.core.errors import DataError, InputError, require
+from lumigraph.renderers import MovedSurfaceRenderer
+from lumigraph.training.neus_playback import still_model
 
 from .density_mesh import (
     COLOR_OFFSET,
@@ -106,6 +108,7 @@ def mesh(
     out: str | Path,
     frame: Literal["capture", "scene"] = "capture",
     device: str | None = None,
+    time: float | None = None,
     options: MeshOptions | None = None,
     on_progress: Stages | None = None,
 ) -> MeshReport:
@@ -116,23 +119,48 @@ def mesh(
         out: a .ply, .obj or .glb file. GLB has linear colors, as glTF asks for.
         frame: "capture" is the frame and unit of the data; "scene" that of training.
         device: where to render and to fuse; None takes that of the run's settings.
+        time: in [0, 1], of a run that moves: the moment nearest to it; all of them make
+            `mesh_sequence`.
         options: fineness, views, cleaning, texture.
         on_progress: told the stage, how much of it is done, and of how much.
 
     Raises:
-        InputError: unknown suffix, an existing file, no median depth, no density or distance.
+        InputError: unknown suffix, an existing file, no median depth, no density or distance; a
+            time where nothing moves, or none where something does.
         ConfigError: the volume does not fit into memory; says what to change.
         DataError: no surface was found.
         MissingExtraError: the extra `mesh` is not installed.
     """
-    options, target, started = options or MeshOptions(), Path(out), time.monotonic()
-    _check(target, options)
-    scene = run.scene()
+    options, target = options or MeshOptions(), Path(out)
+    check_mesh(target, options)
+    chosen = choose_device(device or run.config.device)
+    scene, model = shown_moment(run.scene(), run.model(device), time, target)
+    return write_surface(
+        scene, model, target, frame=frame, device=chosen, options=options, on_progress=on_progress
+    )
+
+
+def write_surface(
+    scene: Scene,
+    model: Any,
+    target: Path,
+    *,
+    frame: Literal["capture", "scene"],
+    device: torch.device,
+    options: MeshOptions,
+    on_progress: Stages | None = None,
+) -> MeshReport:
+    """Write the surface of a still model; see `mesh`, of which this is the work.
+
+    Args:
+        scene: what the model was trained on; of a moving one, the moment.
+        model: a `training.Model` where nothing moves.
+        device: where depths are fused.
+    """
+    started = clock()
     to_frame = scene.normalization.inverse() if frame == "capture" else Similarity.identity()
     cameras = fusion_cameras(scene, options)
-    chosen = choose_device(device or run.config.device)
-    grid = voxel_grid(scene, options, scale=to_frame.scale, device=chosen)
-    model = run.model(device)
+    grid = voxel_grid(scene, options, scale=to_frame.scale, device=device)
     job = _Job(scene, model, cameras, grid, options, on_progress or _silent)
     surface, dropped = job.cleaned(job.surface(), target)
     size = None
@@ -157,11 +185,38 @@ def mesh(
         texture=size,
         rounding=float(np.spacing(np.float32(np.abs(vertices).max()))) / 2 / voxel,
         bytes=sum(path.stat().st_size for path in paths),
-        seconds=time.monotonic() - started,
+        seconds=clock() - started,
     )
 
 
-def _check(target: Path, options: MeshOptions) -> None:
+def shown_moment(scene: Scene, model: Any, time: float | None, target: Path) -> tuple[Scene, Any]:
+    """A moment of a scene, and a model that stands still at it; both as they are where nothing
+    moves.
+
+    Args:
+        target: what is to be written, for messages.
+
+    Raises:
+        InputError: a time where nothing moves, none where something does, or one out of range.
+    """
+    moments = getattr(model, "moments", None)
+    if moments is None or scene.moments is None:
+        if time is not None:
+            raise InputError(f"{target}: this run does not move; leave the time out")
+        return scene, model
+    if time is None:
+        raise InputError(
+            f"{target}: this run moves and has {len(moments)} moments; give --time T for one of "
+            "them, or name a folder for all"
+        )
+    if not 0 <= time <= 1:
+        raise InputError(f"time must lie in [0, 1]; got {time}")
+    nearest = float(moments[int((moments - time).abs().argmin())])
+    index = int((scene.moments - nearest).abs().argmin())
+    return scene.at_moment(index), still_model(model, nearest)
+
+
+def check_mesh(target: Path, options: MeshOptions) -> None:
     """Refuse what cannot be written, and name what is not installed, before work is spent."""
     check_target(target, SUFFIXES, what="a mesh", overwrite=options.overwrite)
     if options.texture is not None and target.suffix.lower() not in TEXTURED_SUFFIXES:
@@ -219,13 +274,18 @@ class _Job:
 
     def _of_distance(self) -> Surface:
         field, renderer = surface_parts(self.model)
-        return distance_surface(
+        found = distance_surface(
             field,
             round(self.scene.side / self.grid.voxel),
             limit=memory_limit(self.options, torch.device("cpu"))[0],
             unseen=unseen_cells(renderer.occupancy),
             on_brick=lambda done, total: self.tell("distance", done, total),
         )
+        if not isinstance(renderer, MovedSurfaceRenderer):
+            return found
+        to_scene = renderer.motion().inverse()
+        vertices = to_scene.apply(torch.from_numpy(found.vertices)).numpy()
+        return found._replace(vertices=vertices)
 
     def _of_density(self) -> Surface:
         field, renderer = volume_parts(self.model)

@@ -42,10 +42,11 @@ class SurfaceRays:
     """(N,)"""
     distance: Tensor
     """(N,) sum of weights times distance along the ray."""
-    normal: Tensor
-    """(N, 3) sum of weights times unit normals."""
-    crossing: Tensor
-    """(N,) distance at which the ray enters the surface; infinite where it does not."""
+    normal: Tensor | None
+    """(N, 3) sum of weights times unit normals; None where nobody asked."""
+    crossing: Tensor | None
+    """(N,) distance at which the ray enters the surface; infinite where it does not. None where
+    nobody asked."""
     counts: Tensor
     """(N,) int32, samples of each ray."""
     positions: Tensor
@@ -111,6 +112,7 @@ class SurfaceRenderer:
         background: Tensor | None = None,
         max_samples: int | None = None,
         annealing: float = 1.0,
+        geometry: bool = True,
     ) -> SurfaceRays:
         """Rays (N, 3) in grid space to what they see, differentiable by the field and the rays.
 
@@ -120,6 +122,7 @@ class SurfaceRenderer:
             max_samples: room for samples. The first ray beyond it and all behind it are left out
                 of the result: ask for them again.
             annealing: rho of `surface_alpha`.
+            geometry: find normals and crossings of the rays too.
         """
         march = march_rays(
             origins.detach(),
@@ -151,7 +154,21 @@ class SurfaceRenderer:
             shift = None if jitter is None else jitter[:fitted]
             behind = self.surroundings.colors(origins[:fitted], directions[:fitted], shift)
         pixels = self._blend(thickness, color, march, behind)
-        return _gathered(pixels, samples, march, positions, toward, marched)
+        normal = crossing = None
+        if geometry:
+            normal, crossing = _ray_geometry(pixels, samples, march, toward)
+        return SurfaceRays(
+            color=pixels.color,
+            opacity=pixels.opacity,
+            distance=pixels.depth,
+            normal=normal,
+            crossing=crossing,
+            counts=pixels.counts,
+            positions=positions,
+            samples=samples,
+            weights=pixels.weights,
+            marched=marched,
+        )
 
     def _thickness(
         self,
@@ -216,6 +233,7 @@ class SurfaceRenderer:
             origins = to_grid_space(rays.origins[chosen], bounds)
             background = self.background.expand_as(origins)
             out = self.render_rays(field, origins, rays.directions[chosen], background=background)
+            assert out.normal is not None and out.crossing is not None
             parts.append(
                 (out.color, out.opacity, out.distance, out.normal, out.crossing, out.counts)
             )
@@ -261,14 +279,10 @@ def _front(march: MarchedSamples, reached: Tensor) -> tuple[Tensor, MarchedSampl
     )
 
 
-def _gathered(
-    pixels: Composite,
-    samples: SurfaceSamples,
-    march: MarchedSamples,
-    positions: Tensor,
-    toward: Tensor,
-    marched: int,
-) -> SurfaceRays:
+def _ray_geometry(
+    pixels: Composite, samples: SurfaceSamples, march: MarchedSamples, toward: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Normals (N, 3) and crossings (N,) of rays."""
     rays, gradient = march.ray_indices.long(), samples.gradient
     unit = gradient / (gradient.square().sum(1, keepdim=True) + 1e-12).sqrt()
     normal = torch.zeros_like(pixels.color, dtype=unit.dtype)
@@ -284,15 +298,4 @@ def _gathered(
             middles=march.distances,
             steps=march.steps,
         )
-    return SurfaceRays(
-        color=pixels.color,
-        opacity=pixels.opacity,
-        distance=pixels.depth,
-        normal=normal,
-        crossing=crossing,
-        counts=pixels.counts,
-        positions=positions,
-        samples=samples,
-        weights=pixels.weights,
-        marched=marched,
-    )
+    return normal, crossing

@@ -84,9 +84,9 @@ class Gaussians4DConfig(SplatConfig):
     """Fraction of the run after which they are looked for."""
     still_every: int = 200
     """Steps between looks."""
-    still_travel: float = 0.5
+    still_travel: float = 2.0
     """How far such a Gaussian may move while it is there, in its own mean sizes."""
-    still_fade: float = 0.1
+    still_fade: float = 0.2
     """How much of its opacity it may lose within the clip."""
     prune_share: float = 0.0
     """Part of the Gaussians that is removed when refinement stops: those that add least to the

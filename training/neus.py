@@ -212,6 +212,7 @@ class NeusMethod:
             background=batch.background,
             max_samples=ROOM * config.batch_samples,
             annealing=min(1.0, step / config.annealing_steps) if config.annealing_steps else 1.0,
+            geometry=False,
         )
         rays = len(out.color)
         batch = batch.select(slice(rays))

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lumigraph.core import DataError, Scene, Similarity
 from lumigraph.core.errors import CheckpointError, ConfigError
+from lumigraph.fields.surface_field import FIRST_SHARPNESS, SHARPNESS_RATE
 from lumigraph.renderers import MovedSurfaceRenderer, OccupancyGrid, SurfaceRays
 from lumigraph.renderers.surface import OCCUPANCY_MARGIN
 
@@ -62,8 +63,7 @@ class NeusSequence(NeusMethod):
         self._scene, self._times = scene, scene.moments.tolist()
         _check_settings(scene, config)
         self._plan = SequencePlan.of(config, len(self._times))
-        for k, time in enumerate(self._times):
-            _check_moment(scene, k, time)
+        _check_moments(scene, self._times)
         super().__init__(scene.at_moment(0), config, device)
         self.renderer = MovedSurfaceRenderer(
             self.renderer.occupancy,
@@ -177,11 +177,20 @@ class NeusSequence(NeusMethod):
         self._freeze(False)
         if self.index > 0 and key_moment(self.config, self.index) == self.index:
             self._start_anew()
+        elif self.index > 0:
+            self._soften()
         scene, occupancy = self._scene.at_moment(self.index), self.renderer.occupancy
         cameras = scene.cameras[scene.split("train")].to(self.device)
         poses = self.world_motion().apply_poses(cameras.camera_to_world)
         occupancy.values.clamp_(min=0)
         occupancy.mark_unseen(cameras.with_poses(poses), scene.bounds)
+
+    @torch.no_grad()
+    def _soften(self) -> None:
+        """Make the surface less sharp, but not less than a first one."""
+        sharpness = self.field.log_sharpness
+        softer = sharpness + math.log(self.config.later_sharpness) / SHARPNESS_RATE
+        sharpness.copy_(torch.minimum(sharpness, softer.clamp(min=FIRST_SHARPNESS)))
 
     def _start_anew(self) -> None:
         fresh = build_field(self._scene, self.config, self.device)
@@ -329,18 +338,24 @@ def _check_settings(scene: Scene, config: NeusConfig) -> None:
             )
 
 
-def _check_moment(scene: Scene, index: int, time: float) -> None:
-    """Refuse a moment that too few cameras saw.
+def _check_moments(scene: Scene, times: list[float]) -> None:
+    """Refuse a moment that too few cameras saw, or whose cameras see no common place.
 
     Raises:
         DataError: says which, and how many did.
     """
-    part = scene.at_moment(index)
-    train = part.splits.get("train", torch.zeros(0))
-    if len(train) < 2:
-        views = f"{len(train)} training view" + ("s" if len(train) != 1 else "")
-        raise DataError(
-            f"{scene.source}: moment {index} (time {time:.4g}) has {views}; a moving surface needs "
-            "several at each moment: add what is missing, or --set sequence=false for one surface"
-        )
-    check_views(part, train)
+    known = torch.zeros(0)
+    for index, time in enumerate(times):
+        part = scene.at_moment(index)
+        train = part.splits.get("train", torch.zeros(0))
+        if len(train) < 2:
+            views = f"{len(train)} training view" + ("s" if len(train) != 1 else "")
+            raise DataError(
+                f"{scene.source}: moment {index} (time {time:.4g}) has {views}; a moving surface "
+                "needs several at each moment: add what is missing, or --set sequence=false for "
+                "one surface"
+            )
+        poses = part.cameras.camera_to_world[train]
+        if not torch.equal(poses, known):  # cameras that stand still are looked at once
+            check_views(part, train)
+        known = poses

@@ -4,6 +4,7 @@ config.yaml    settings                    metrics.jsonl   a line each few steps
 scene.json     where the data came from    train.json      summary of training
 checkpoints/   step-*.safetensors          evaluate.json   scores on the test views
 renders/       pictures                    timings.json    seconds per stage
+moments/       moment-*.safetensors, where a surface moves
 """
 
 from __future__ import annotations

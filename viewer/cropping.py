@@ -16,14 +16,17 @@ from torch import Tensor, nn
 from lumigraph.cuda.marching import MarchGrid
 from lumigraph.cuda.occupancy import occupancy_threshold, pack_cells
 from lumigraph.fields import GaussianTensors, PrimitiveField, to_grid_space
-from lumigraph.renderers import OccupancyGrid
+from lumigraph.renderers import MovedSurfaceRenderer, OccupancyGrid
 from lumigraph.training import Model
 
 EMPTY = -1.0  # value of a cell that holds nothing
 
 
 def can_crop(model: Model) -> bool:
-    """Whether `cropped` knows how."""
+    """Whether `cropped` knows how; not of surfaces that have moved, whose cells are not those of
+    the scene."""
+    if isinstance(model.renderer, MovedSurfaceRenderer):
+        return False
     occupancy = getattr(model.renderer, "occupancy", None)
     return isinstance(model.field, PrimitiveField) or isinstance(occupancy, OccupancyGrid)
 

@@ -2,7 +2,8 @@
 
 A file holds `frames`, each with `file_path` and `transform_matrix` (camera-to-world, OpenGL axes).
 Intrinsics stand in the frame or, for all frames, at the top: `fl_x fl_y cx cy w h`, or a field of
-view `camera_angle_x` (`camera_angle_y`) in radians. Distortion: `k1..k6 p1 p2`.
+view `camera_angle_x` (`camera_angle_y`) in radians. Distortion: `k1..k6 p1 p2`. NeuS2 writes
+`from_na` at the top: axes are OpenCV's, and each frame has its intrinsics as an `intrinsic_matrix`.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any
 from lumigraph.core.cameras import CameraModel
 from lumigraph.core.errors import DataError
 from lumigraph.datasets.images import image_header
-from lumigraph.datasets.poses import checked_pose, opengl_to_opencv
+from lumigraph.datasets.poses import checked_matrix, checked_pose, opengl_to_opencv
 from lumigraph.datasets.views import NO_DISTORTION, View, find_image
 
 CAMERA_MODELS = {
@@ -114,6 +115,7 @@ class FrameReader:
         image = find_image(self._path.parent, listed) if given is None else given[0]
         if image is None:
             return None
+        frame = {**frame, **self._intrinsic_matrix(frame, where)}
         merged = {**self._top, **frame}
         size = self._size(merged, None if given is None else given[1], image, where)
         model = self._model(merged, where)
@@ -121,7 +123,7 @@ class FrameReader:
         return View(
             name=listed.removeprefix("./"),
             image=image,
-            camera_to_world=opengl_to_opencv(pose),
+            camera_to_world=pose if self._top.get("from_na") else opengl_to_opencv(pose),
             size=size,
             focal=self._focal(frame, size, model, where),
             center=(
@@ -134,6 +136,15 @@ class FrameReader:
             mask=self._mask(str(mask), where) if mask else None,
             split=split,
         )
+
+    def _intrinsic_matrix(self, frame: Mapping[str, Any], where: str) -> dict[str, float]:
+        """Focal lengths and principal point of a frame that gives them as a matrix."""
+        if "intrinsic_matrix" not in frame:
+            return {}
+        shapes = ((3, 3), (3, 4), (4, 4))
+        matrix = checked_matrix(frame["intrinsic_matrix"], shapes, f"{where}: intrinsic_matrix")
+        numbers = (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2])
+        return dict(zip(("fl_x", "fl_y", "cx", "cy"), map(float, numbers), strict=True))
 
     def _size(
         self, merged: Mapping[str, Any], found: tuple[int, int] | None, image: Path, where: str

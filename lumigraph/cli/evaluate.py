@@ -11,7 +11,7 @@ import tyro
 from .terminal import Terminal
 
 SCORE_KEYS = ("run", "protocol", "views", "psnr", "ssim", "lpips", "seconds")
-"""What `--json` prints, in this order."""
+"""What `--json` prints, in this order; then `per_moment` where the scene moves."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def evaluate_with_progress(
 
     with terminal.events("evaluating") as listener:
         scores = training.evaluate(opened, split=split, device=device, on_event=listener)
-    return {key: scores.get(key) for key in SCORE_KEYS}
+    moving = [key for key in ("per_moment",) if key in scores]
+    return {key: scores.get(key) for key in (*SCORE_KEYS, *moving)}
 
 
 def score_rows(scores: dict[str, Any]) -> list[tuple[str, object]]:
@@ -66,4 +67,8 @@ def score_rows(scores: dict[str, Any]) -> list[tuple[str, object]]:
     ]
     for name, key, form in forms:
         rows.append((name, "not measured" if scores[key] is None else form.format(scores[key])))
+    found = [moment["psnr"] for moment in scores.get("per_moment", ())]
+    known = [value for value in found if value is not None]
+    if known:
+        rows.append(("moments", f"{len(found)}, PSNR {min(known):.2f} to {max(known):.2f} dB"))
     return [*rows, ("evaluation time", f"{scores['seconds']:.1f} s")]

@@ -28,7 +28,9 @@ class Arguments:
     run: tyro.conf.Positional[Path]
     """Run folder; for splats, points and page also a file of Gaussians, for cameras also data."""
     out: Path
-    """File to write; for cameras a .json file or a folder."""
+    """File to write; for cameras a .json file or a folder, for meshes of all moments a folder."""
+    time: float | None = None
+    """mesh: of what moves, 0 to 1: the moment nearest to it."""
     frame: Literal["capture", "scene"] = "capture"
     """capture: the frame and unit of the data; scene: that of training."""
     degree: int | None = None
@@ -79,6 +81,8 @@ class Arguments:
     """mesh: simplify to about so many triangles."""
     memory_budget_gib: float | None = None
     """mesh: memory that the voxels may take; by default four fifths of what is free."""
+    mesh_format: Literal["ply", "obj", "glb"] = "ply"
+    """mesh: files of a folder, one for each moment of what moves."""
     device: Literal["auto", "cpu", "cuda"] | None = None
     """mesh, points, page: where to render; by default as in training."""
     title: str | None = None
@@ -169,15 +173,25 @@ def _mesh(arguments: Arguments, terminal: Terminal) -> Report:
         source=arguments.from_, **{name: getattr(arguments, name) for name in shared}
     )
     opened = training.Run.open(arguments.run)
+    out = arguments.out
+    folder = out.is_dir() or not out.suffix
+    if folder and arguments.time is not None:
+        raise UsageError(f"--time is for one mesh; --out {out} is a folder for all moments")
+    if not folder and arguments.mesh_format != "ply":
+        raise UsageError(f"--mesh-format is for a folder of meshes; --out {out} says its own")
+    shared_options: dict[str, Any] = {
+        "out": out, "frame": arguments.frame, "device": arguments.device, "options": options
+    }  # fmt: skip
+    report: Any
     with terminal.stages("mesh") as progress:
-        report = export.mesh(
-            opened,
-            out=arguments.out,
-            frame=arguments.frame,
-            device=arguments.device,
-            options=options,
-            on_progress=progress,
-        )
+        if folder:
+            report = export.mesh_sequence(
+                opened, suffix=f".{arguments.mesh_format}", on_progress=progress, **shared_options
+            )
+        else:
+            report = export.mesh(
+                opened, time=arguments.time, on_progress=progress, **shared_options
+            )
     opened.add_timing("mesh", report.seconds)
     return report
 
@@ -235,7 +249,7 @@ SUBJECTS = {
         (
             "frame", "voxel", "resolution", "truncation", "from_", "level", "depth", "views",
             "orbit", "reach", "texture", "texture_colors", "components", "least_triangles",
-            "triangles", "memory_budget_gib", "device",
+            "triangles", "memory_budget_gib", "time", "mesh_format", "device",
         ),
     ),
     "cameras": Subject(_cameras, ("frame", "copy_images")),

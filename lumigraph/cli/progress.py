@@ -128,6 +128,8 @@ def step_text(event: StepEvent) -> str:
     ]
     if "gaussians" in event.extras:
         parts.append(f"{short_number(event.extras['gaussians'])} Gaussians")
+    if "moment" in event.extras:
+        parts.append(f"moment {event.extras['moment']:.0f}")
     return "  ".join([*parts, rest])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lumigraph import datasets
+from lumigraph import datasets, export
 from lumigraph.core.errors import DataError
 from lumigraph.datasets.inspection import inspect
 
@@ -205,6 +205,17 @@ def test_many_cameras_at_one_time_in_blender_files(alpha_capture) -> None:
     assert there.cameras.intrinsics[:4, 0].tolist() == [15.0, 16.0, 17.0, 18.0]
     assert len({scene.images.name(index) for index in range(15)}) == 15
     assert scene.has_alpha and scene.background == "white"
+
+
+def test_cameras_of_a_moving_scene_keep_their_times_in_files(capture, tmp_path) -> None:
+    scene = datasets.load(sequence(capture, "neus"))
+    export.cameras(scene, out=tmp_path / "out" / "transforms.json")
+    again = datasets.load(tmp_path / "out")
+    assert torch.equal(again.cameras.times, scene.cameras.times)
+    assert {name: split.tolist() for name, split in again.splits.items()} == {
+        name: split.tolist() for name, split in scene.splits.items()
+    }
+    assert torch.equal(again.images.load(13), scene.images.load(13))
 
 
 def test_the_dynamic_data_of_the_project(real_data) -> None:

@@ -88,6 +88,31 @@ def test_the_distance_to_a_bent_figure_is_a_lower_bound():
     assert (part.distance(outside) < gap + 0.012).all()
 
 
+def test_signed_distances_are_true_near_the_surface():
+    """Against the nearest of many exact surface points, seen by cameras at the same time."""
+    scene = load("builtin:moving").at_moment(3)
+    time = float(scene.moments[0])
+    surface = []
+    for index in range(12):
+        rays, depth = scene.cameras.image_rays(index), scene.depths.load(index).reshape(-1)
+        points = rays.points(depth / scene.cameras.depth_factors(rays))[depth > 0]
+        surface.append(points)
+    surface = torch.cat(surface)
+    normal = torch.cat(
+        [builtin.normals(scene, index)[scene.depths.load(index) > 0] for index in range(12)]
+    )
+    chosen = torch.arange(0, len(surface), 40)
+    for shift in (-0.02, 0.02):
+        moved = surface[chosen] + shift * normal[chosen]
+        nearest = torch.cdist(moved, surface).min(dim=1).values
+        found = builtin.signed_distance("moving", moved, time)
+        # the cloud has gaps of a hundredth, so its distance is a little long
+        inside = nearest < 0.021
+        assert float(inside.float().mean()) > 0.8
+        assert float((found[inside].abs() - 0.02).abs().median()) < 5e-4
+        assert float((torch.sign(found) == np.sign(shift)).float().mean()) > 0.99
+
+
 def test_the_fast_group_is_the_slow_one_carried_by_a_tenth_of_the_side():
     points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     places = []

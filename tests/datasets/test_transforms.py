@@ -7,6 +7,7 @@ from PIL import Image
 
 from lumigraph import datasets
 from lumigraph.core.cameras import CameraModel
+from lumigraph.core.errors import DataError
 
 
 def write_ply(path, points: np.ndarray, colors: np.ndarray) -> None:
@@ -157,3 +158,25 @@ def test_times_of_frames(capture) -> None:
         frame["time"] = index / 5
     capture.write_transforms(table)
     np.testing.assert_allclose(datasets.load(folder).cameras.times, np.arange(6) / 5)
+
+
+def test_files_of_neus2(capture) -> None:
+    """OpenCV axes, a matrix of intrinsics in each frame, and the cube of scale and offset."""
+    folder = capture.transforms(from_na=True, scale=0.5, offset=[0.5, 0.5, 0.5], aabb_scale=1)
+    table = capture.read_transforms()
+    del table["fl_x"]
+    lens = np.eye(4)
+    lens[0, 0] = lens[1, 1] = 15.0
+    lens[0, 2], lens[1, 2] = 6.25, 4.75
+    for frame, pose in zip(table["frames"], capture.poses, strict=True):
+        frame["transform_matrix"] = pose.tolist()
+        frame["intrinsic_matrix"] = lens.tolist()
+    capture.write_transforms(table)
+    scene = datasets.load(folder)
+    assert scene.bounds.tolist() == [[-1.0] * 3, [1.0] * 3]
+    np.testing.assert_allclose(scene.cameras.camera_to_world, capture.poses[:, :4], atol=1e-6)
+    assert scene.cameras.intrinsics[3].tolist() == [15.0, 15.0, 6.25, 4.75]
+    table["frames"][1]["intrinsic_matrix"] = [[1.0, 2.0]]
+    capture.write_transforms(table)
+    with pytest.raises(DataError, match=r"frames\[1\].*intrinsic_matrix: matrix shape is 1x2"):
+        datasets.load(folder)

@@ -121,7 +121,15 @@ def neus_folder(folder: Path) -> Path:
     return folder
 
 
+def frames_folder(folder: Path) -> Path:
+    """Two moments, each as in `neus_folder`."""
+    for name in ("frame_000", "frame_001"):
+        neus_folder(folder / name)
+    return folder
+
+
 FOLDERS = {
+    "dynamic_surface": frames_folder,
     "dtu": neus_folder,
     "dynamic_gaussians": dynamic_folder,
     "lego_gaussians": blender_folder,

@@ -38,7 +38,7 @@ from lumigraph.training.run import Run
 POINTS_DURATION = math.sqrt(0.2)  # as in the 4D-Rotor code, for a clip of length 1
 BEYOND = 0.1  # of the clip: points start so far before and after it, too
 HELD_VIEWS = 16  # within the first duration of a random Gaussian
-LONGEST = 1.0  # first duration of what may never move
+LONGEST = 2.0  # first duration of what may never move; it fades little in the clip
 ALWAYS_SHARE = 0.3  # of random Gaussians that begin where no moment is empty
 MOST_MOMENTS = 60  # whose pictures are asked
 MOST_MOMENT_VIEWS = 16
