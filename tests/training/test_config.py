@@ -70,7 +70,7 @@ def test_ends_of_the_ranges_of_gaussians(name):
             {"levels": 4},
             "'levels' is a setting of method nerf and neus, not of gaussians",
         ),
-        ("nerf", {"strategy": "mcmc"}, "'strategy' is a setting of method gaussians, not of nerf"),
+        ("nerf", {"strategy": "mcmc"}, "'strategy' is a setting of method gaussians and"),
         ("gaussians", {"strategy": "grow"}, "strategy = 'grow': unknown, use one of default, mcmc"),
         ("gaussians", {"max_gaussians": 1e5}, "max_gaussians = 100000.0 has the wrong type"),
         ("gaussians", {"antialiased": 1}, "antialiased = 1 has the wrong type"),
@@ -99,8 +99,9 @@ def test_files_without_a_method_are_of_the_first():
 
 
 def test_methods_with_a_setting():
-    assert methods_with("seed") == ["nerf", "gaussians", "neus"]
-    assert methods_with("noise_rate") == ["gaussians"] and methods_with("nothing") == []
+    assert methods_with("seed") == ["nerf", "gaussians", "gaussians4d", "neus"]
+    assert methods_with("noise_rate") == ["gaussians", "gaussians4d"]
+    assert methods_with("nothing") == []
 
 
 def test_what_is_left_to_the_strategy():
