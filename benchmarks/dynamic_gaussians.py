@@ -1,10 +1,10 @@
-"""Quality within a time on moving scenes: trains `gaussians4d` so long and scores every moment.
+"""Quality within a time on moving scenes: trains `gaussians4d` for a budget, scores each moment.
 
     python benchmarks/dynamic_gaussians.py synth_dynamic dnerf_texture --out dynamic.json \\
         --preset small --seconds 180 [--image-scale 0.5] [--set background=white] [--device cpu]
 
-Exits with 77 where there is no GPU and none is given up by `--device cpu`. Results are written
-after each scene, behind those that the file holds already.
+Exits with 77 where there is no GPU, unless `--device cpu` is given. Results are written after each
+scene, behind those that the file holds already.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def score(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         on_gpu = torch.cuda.max_memory_allocated() if arguments.device == "cuda" else 0
         scores = training.evaluate(run, split=arguments.split)
         size = sum(file.stat().st_size for file in (run.path / "checkpoints").glob("*"))
-    worst = min(scores["per_moment"], key=lambda row: row["psnr"])
+    worst = scores["worst_moment"]
     return {
         "scene": folder.name,
         "method": "gaussians4d",

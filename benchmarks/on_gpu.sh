@@ -222,7 +222,7 @@ part lego-splats "$((within + 5))" "$log" \
   bash -c "lego $within gaussians/full:60 gaussians/small:60"
 small="python3 benchmarks/small_operations.py"
 part sanitizer 120 "$out/sanitizer.log" bash -c "sanitized memcheck $small"
-part racecheck 120 "$out/sanitizer.log" bash -c "sanitized racecheck $small splats"
+part racecheck 120 "$out/sanitizer.log" bash -c "sanitized racecheck $small splats splats4d"
 part fuzz 240 "$out/sanitizer.log" bash -c fuzz
 
 # ---- summary

@@ -1,7 +1,9 @@
 """Runs every operation once on small inputs, then training steps and a frame: a selection short
 enough for compute-sanitizer. Exits with 77 where there is no GPU.
 
-    compute-sanitizer --error-exitcode 9 python benchmarks/small_operations.py [nerf|splats]...
+    compute-sanitizer --error-exitcode 9 python benchmarks/small_operations.py [PART]...
+
+Parts: nerf, splats, splats4d.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ import torch
 SKIPPED = 77
 
 
-PARTS = ("nerf", "splats")
+PARTS = ("nerf", "splats", "splats4d")
 
 
 def main(parts: Sequence[str], device: torch.device) -> None:
     for part in parts:
-        {"nerf": nerf, "splats": splats}[part](device)
+        {"nerf": nerf, "splats": splats, "splats4d": splats4d}[part](device)
     if device.type == "cuda":
         torch.cuda.synchronize()
     print(f"ran {' and '.join(parts)}")
@@ -48,6 +50,18 @@ def splats(device: torch.device) -> None:
             row.make()(0)
             print("ran", row.name, row.passes, flush=True)
     steps_and_frame("gaussians", device, initial_gaussians=500, max_gaussians=800)
+
+
+def splats4d(device: torch.device) -> None:
+    """Pictures of Gaussians in space and time, prepared and not, and their gradients."""
+    from lumigraph.bench.splat4d import Workload, gpu_scene
+
+    for count, width, height in ((300, 48, 48), (2000, 75, 50)):
+        workload = Workload(gpu_scene(count, width, height, device, frames=3))
+        for call in (workload.inference, workload.forward, workload.backward):
+            for turn in range(3):
+                call(turn)
+        print("ran", count, "Gaussians in space and time", flush=True)
 
 
 def steps_and_frame(name: str, device: torch.device, **settings: int) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -136,9 +136,20 @@ class GaussianCloud4D:
             self.log_plateaus,
         )
 
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> GaussianCloud4D:
+        """The cloud with every tensor changed, rows alike."""
+        *tensors, log_plateaus = self.tensors()
+        means, times, rotors, log_scales, opacity_logits, harmonics = (
+            change(tensor) for tensor in tensors if tensor is not None
+        )
+        return GaussianCloud4D(
+            means, times, rotors, log_scales, opacity_logits, harmonics,
+            None if log_plateaus is None else change(log_plateaus),
+        )  # fmt: skip
+
     def to(self, device: torch.device | str) -> GaussianCloud4D:
         """The cloud on another device."""
-        return self._changed(lambda tensor: tensor.to(device))
+        return self.mapped(lambda tensor: tensor.to(device))
 
     def select(self, rows: Tensor | slice) -> GaussianCloud4D:
         """Some of the Gaussians: by a mask (G,) bool, by indices (int64) or by a slice."""
@@ -148,11 +159,7 @@ class GaussianCloud4D:
             rows = rows.to(self.device)
             size = "G" if rows.dtype == torch.bool else "_"
             check_shapes(("means", self.means, "G 3"), ("rows", rows, size))
-        return self._changed(lambda tensor: tensor[rows])
-
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> GaussianCloud4D:
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: change(t) for name, t in given.items() if t is not None})
+        return self.mapped(lambda tensor: tensor[rows])
 
     def with_degree(self, degree: int) -> GaussianCloud4D:
         """The cloud with fewer harmonics, or with more that are 0."""
@@ -225,10 +232,17 @@ class GaussianCloud4D:
         if len({cloud.log_plateaus is None for cloud in clouds}) > 1:
             raise InputError("clouds must all have log_plateaus or none; some have, some have not")
         degree = max(cloud.degree for cloud in clouds)
-        parts = [cloud.with_degree(degree).tensors() for cloud in clouds]
-        columns = ([t for t in column if t is not None] for column in zip(*parts, strict=True))
-        named = zip((field.name for field in fields(clouds[0])), columns, strict=True)
-        return replace(clouds[0], **{name: torch.cat(column) for name, column in named if column})
+        parts = [cloud.with_degree(degree) for cloud in clouds]
+        plateaus = [part.log_plateaus for part in parts if part.log_plateaus is not None]
+        return GaussianCloud4D(
+            torch.cat([part.means for part in parts]),
+            torch.cat([part.times for part in parts]),
+            torch.cat([part.rotors for part in parts]),
+            torch.cat([part.log_scales for part in parts]),
+            torch.cat([part.opacity_logits for part in parts]),
+            torch.cat([part.harmonics for part in parts]),
+            torch.cat(plateaus) if plateaus else None,
+        )
 
 
 def _product(first: Tensor, second: Tensor) -> Tensor:

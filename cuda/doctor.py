@@ -26,7 +26,7 @@ from .nvrtc import nvrtc_version
 from .optimizer_rows import adam_rows_
 from .perturb import perturb_means_
 from .runtime import device_architecture
-from .splatting import SplatCamera, SplatOptions, render_gaussians
+from .splatting import SplatCamera, SplatOptions, render_gaussians, render_gaussians4d
 from .surface import SurfaceNetworks, surface_query
 
 OK, SLOWER, FAILED = "ok", "slower", "failed"
@@ -216,6 +216,26 @@ def _splatting(device: torch.device) -> Tensor:
     return _gradients(picture, means, rotations, scales, opacities, harmonics, pose)
 
 
+def _splatting4d(device: torch.device) -> Tensor:
+    """A picture of one moment, and gradients by the Gaussians in space and time."""
+    camera = SplatCamera(torch.eye(4, device=device)[:3], (40.0, 40.0, 25.0, 20.0), 50, 40)
+    shift = torch.tensor([-0.5, -0.5, 1.5], device=device)
+    leaves = [
+        _random(POINTS, 3, device=device) + shift,
+        _random(POINTS, device=device),
+        _random(POINTS, 8, device=device) + torch.eye(8, device=device)[0],
+        _random(POINTS, 4, device=device) - 3.0,
+        4 * _random(POINTS, device=device) - 1,
+        _random(POINTS, 16, 3, device=device) - 0.4,
+    ]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    means, times, rotors, log_scales, opacity_logits, harmonics = leaves
+    images = render_gaussians4d(
+        means, times, rotors, log_scales, opacity_logits, harmonics, 0.4, camera
+    )
+    return _gradients(images.color, *leaves)
+
+
 def _surface(device: torch.device) -> Tensor:
     """A loss on distances and normals."""
     layout = GridLayout(levels=4, log2_table_size=10)
@@ -236,6 +256,7 @@ CHECKS: dict[str, Callable[[torch.device], Tensor]] = {
     "ray marching": _march,
     "compositing": _composite,
     "splatting": _splatting,
+    "splatting in space and time": _splatting4d,
     "image loss": _image_loss,
     "Adam over rows": _adam_rows,
     "noise on means": _perturb,

@@ -101,10 +101,8 @@ class Gaussians4D(nn.Module):
         shortest: float = SHORTEST,
     ) -> None:
         super().__init__()
-        *tensors, log_plateaus = cloud.tensors()
-        copies = [tensor.detach().clone() for tensor in tensors]
-        plateaus = None if log_plateaus is None else log_plateaus.detach().clone()
-        self.set_tensors(Gaussian4DTensors._make([*copies, plateaus]))
+        copy = cloud.mapped(lambda tensor: tensor.detach().clone())
+        self.set_tensors(Gaussian4DTensors(*copy.tensors()))
         if still is None:
             still = GaussianCloud.empty(degree=cloud.degree, device=cloud.device)
         self.still = Gaussians(still)
@@ -140,11 +138,7 @@ class Gaussians4D(nn.Module):
 
     def cloud(self) -> GaussianCloud4D:
         """The present values of those in space and time, without gradients and sharing memory."""
-        *tensors, log_plateaus = self.tensors
-        values = [tensor.detach() for tensor in tensors]
-        plateaus = None if log_plateaus is None else log_plateaus.detach()
-        named = Gaussian4DTensors._make([*values, plateaus])._asdict()
-        return GaussianCloud4D(**named)
+        return GaussianCloud4D(*self.tensors).mapped(torch.Tensor.detach)
 
     def set_tensors(self, tensors: Gaussian4DTensors) -> None:
         """Replace the parameters, by any number of rows; memory is taken over, not copied.

@@ -48,7 +48,7 @@ class Gaussians4DConfig(SplatConfig):
     """Length of the clip in training: things that cross a scene unit in one of time are learned
     best. Times and durations elsewhere are parts of the clip all the same."""
     initial_duration: float | None = None
-    """Standard deviation in time at the start; None: about as long as a dozen views take, with
+    """Standard deviation in time at the start; None: about as long as 16 views take, with
     `points` 0.45, and for places that are never empty the whole clip."""
     times_rate: float = 5e-4
     """Adam's step size for the times of Gaussians; falls as `means_rate` does."""
@@ -84,9 +84,9 @@ class Gaussians4DConfig(SplatConfig):
     """Fraction of the run after which they are looked for."""
     still_every: int = 200
     """Steps between looks."""
-    still_travel: float = 0.5
+    still_travel: float = 2.0
     """How far such a Gaussian may move while it is there, in its own mean sizes."""
-    still_fade: float = 0.1
+    still_fade: float = 0.2
     """How much of its opacity it may lose within the clip."""
     prune_share: float = 0.0
     """Part of the Gaussians that is removed when refinement stops: those that add least to the

@@ -51,6 +51,7 @@ class NeusConfig(RunConfig):
         "motion_steps": (0, 10**7),
         "motion_rate": (0.0, 1.0),
         "later_rate": (1e-4, 10.0),
+        "later_sharpness": (1e-3, 1.0),
         "later_levels": (0.0, 1.0),
         "later_margin": (1.0, 64.0),
         "keyframe_every": (1, 10**6),
@@ -155,10 +156,13 @@ class NeusConfig(RunConfig):
     motion_steps: int = 80
     """Steps of a later moment in which it only moves; fewer than `later_steps`."""
     motion_rate: float = 1e-2
-    """Adam's step size for that motion (radians; grid units); a fiftieth of it while the surface is
+    """Adam's step size for that motion (radians; grid units); a tenth of it while the surface is
     fitted."""
     later_rate: float = 1.0
     """Factor on the learning rates of later moments."""
+    later_sharpness: float = 0.7
+    """Factor on the sharpness when the fitting of a later moment begins: a softer surface moves
+    more easily. What it loses it must win back in `later_steps`."""
     later_levels: float = 0.3
     """Part of the fitting of a later moment after which all levels are on; 0: from its start."""
     later_margin: float = 1.0

@@ -64,9 +64,9 @@ def evaluate(
     Returns:
         run, protocol, views, psnr (dB), psnr_masked (from the pixels of the object alone; None
         where neither alpha nor masks say which), ssim, lpips (None where its weights are missing),
-        seconds of rendering, per_view, and for a moving scene per_moment. Views are rendered at
-        their own time. Of methods with scores of their own: run, protocol, those scores by name
-        (see `scores.SCORES`), and seconds.
+        seconds of rendering, per_view, and for a moving scene per_moment and of those the
+        worst_moment by PSNR. Views are rendered at their own time. Of methods with scores of their
+        own: run, protocol, those scores by name (see `scores.SCORES`), and seconds.
 
     Raises:
         DataError: no such split, or no images.
@@ -112,7 +112,8 @@ def evaluate(
 
 
 def _by_moment(scene: Scene, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """`per_moment` of a moving scene: mean scores of the views at each time; else nothing."""
+    """`per_moment` of a moving scene: mean scores of the views at each time, and `worst_moment`;
+    else nothing."""
     if scene.cameras.times is None:
         return {}
     found = []
@@ -120,7 +121,9 @@ def _by_moment(scene: Scene, rows: list[dict[str, Any]]) -> dict[str, Any]:
         views = [row for row in rows if row["time"] == moment]
         means = {name: _mean([row[name] for row in views]) for name in VIEW_SCORES}
         found.append({"time": moment, "views": len(views), **means})
-    return {"per_moment": found}
+    known = [row for row in found if row["psnr"] is not None]
+    worst = min(known, key=lambda row: float(row["psnr"] or 0.0), default=None)
+    return {"per_moment": found, "worst_moment": worst}
 
 
 def _scored(

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lumigraph.core import DataError, Scene, Similarity
 from lumigraph.core.errors import CheckpointError, ConfigError
+from lumigraph.fields.surface_field import FIRST_SHARPNESS, SHARPNESS_RATE
 from lumigraph.renderers import MovedSurfaceRenderer, OccupancyGrid, SurfaceRays
 from lumigraph.renderers.surface import OCCUPANCY_MARGIN
 
@@ -34,7 +35,7 @@ from .rigid_motion import RigidMotion, moved_rays
 from .sequence_plan import TOLERANCE, SequencePlan, key_moment
 from .silhouettes import check_views
 
-FITTING_RATE = 0.02  # of the motion's rate while the field is fitted, which must not shake it
+FITTING_RATE = 0.1  # of the motion's rate, while the field is fitted
 FIRST_LEVELS = 0.2  # of the levels, on when the fitting of a later moment begins
 
 
@@ -176,11 +177,20 @@ class NeusSequence(NeusMethod):
         self._freeze(False)
         if self.index > 0 and key_moment(self.config, self.index) == self.index:
             self._start_anew()
+        elif self.index > 0:
+            self._soften()
         scene, occupancy = self._scene.at_moment(self.index), self.renderer.occupancy
         cameras = scene.cameras[scene.split("train")].to(self.device)
         poses = self.world_motion().apply_poses(cameras.camera_to_world)
         occupancy.values.clamp_(min=0)
         occupancy.mark_unseen(cameras.with_poses(poses), scene.bounds)
+
+    @torch.no_grad()
+    def _soften(self) -> None:
+        """Make the surface less sharp, but not less than a first one."""
+        sharpness = self.field.log_sharpness
+        softer = sharpness + math.log(self.config.later_sharpness) / SHARPNESS_RATE
+        sharpness.copy_(torch.minimum(sharpness, softer.clamp(min=FIRST_SHARPNESS)))
 
     def _start_anew(self) -> None:
         fresh = build_field(self._scene, self.config, self.device)

@@ -6,8 +6,8 @@ which something appears at once.
 
     python examples/scenes/dynamic_gaussians.py FOLDER [--seconds 180] [--out runs/dynamic]
 
-Without FOLDER: synth_dynamic below LUMIGRAPH_TEST_DATA, or below data/. Any data with times will
-do, and `builtin:dynamic` needs no file.
+Without FOLDER: synth_dynamic below LUMIGRAPH_TEST_DATA, or below data/. Any data with times do,
+and `builtin:dynamic` needs no file.
 """
 
 from __future__ import annotations

@@ -302,7 +302,8 @@ def scene_line(found: dict[str, Any]) -> str:
         f"{found['scene']}, {amount(found['gaussians'])} Gaussians, {found['frames']} frames: in "
         f"the middle {found['there_in_the_middle']} are there and "
         f"{found['listed_in_the_middle']} are listed, {found['always_listed']} of them always; "
-        f"prepared pictures differ by {found['prepared_differ_by']}"
+        f"prepared pictures differ by "
+        f"{found['prepared_differ_by']}"
     )
 
 

@@ -70,7 +70,7 @@ def test_ends_of_the_ranges_of_gaussians(name):
             {"levels": 4},
             "'levels' is a setting of method nerf and neus .*, not of gaussians",
         ),
-        ("nerf", {"strategy": "mcmc"}, "'strategy' is a setting of method gaussians and gaussians4d, not of nerf"),
+        ("nerf", {"strategy": "mcmc"}, "'strategy' is a setting of method gaussians and"),
         ("gaussians", {"strategy": "grow"}, "strategy = 'grow': unknown, use one of default, mcmc"),
         ("gaussians", {"max_gaussians": 1e5}, "max_gaussians = 100000.0 has the wrong type"),
         ("gaussians", {"antialiased": 1}, "antialiased = 1 has the wrong type"),

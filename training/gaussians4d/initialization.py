@@ -3,9 +3,9 @@ the pictures of a moment allow, or as a static run left them.
 
 Random places come in two kinds. One that the views of every moment allow may hold something that
 never moves: it begins with the duration of the whole clip. One that a moment allows begins there,
-with a duration of about a dozen views, so that more than one camera holds it. Where pictures show
+with a duration of about 16 views, so that more than one camera holds it. Where pictures show
 what is empty, it begins to move as well: along the mean of those of some random paths that the
-views around its moment allow, too; places without such a path come last. Letters: P points, K paths
+views around its moment allow, too. Letters: P points, K paths
 of each.
 """
 
@@ -37,20 +37,21 @@ from lumigraph.training.run import Run
 
 POINTS_DURATION = math.sqrt(0.2)  # as in the 4D-Rotor code, for a clip of length 1
 BEYOND = 0.1  # of the clip: points start so far before and after it, too
-HELD_VIEWS = 12  # within the first duration of a random Gaussian
-LONGEST = 1.0  # first duration of what may never move
+HELD_VIEWS = 16  # within the first duration of a random Gaussian
+LONGEST = 2.0  # first duration of what may never move; it fades little in the clip
 ALWAYS_SHARE = 0.3  # of random Gaussians that begin where no moment is empty
 MOST_MOMENTS = 60  # whose pictures are asked
 MOST_MOMENT_VIEWS = 16
 ALWAYS_VIEWS = 96
 ROUNDS = 24  # times that random points are drawn, until enough are left
 DRAWN = 20_000  # points in a round
-SPARE = 2  # places drawn for each that is wanted, since not all have a path
-PATHS = 48  # tried for each, the first without motion
+ENOUGH_VIEWS = 4  # of a moment, whose silhouettes say where something is
+SPARE = 2  # places drawn for each that is wanted, where not all have a path
+PATHS = 32  # tried for each, the first without motion
 SLOWEST = 0.1  # of random paths, sides of the bounds in a clip
 FARTHEST = 0.3  # sides of the bounds that the fastest one takes within its duration
 PATH_REACH = 1.5  # durations around a moment in which paths are looked at
-MOST_PATH_VIEWS = 40
+MOST_PATH_VIEWS = 24
 
 
 @dataclass(frozen=True)
@@ -155,19 +156,22 @@ def _passing(
     tells: bool,
     generator: torch.Generator,
 ) -> Placed:
-    """Places that a moment allows; those that have a path first."""
+    """Places that a moment allows. Where few views show it, those that have a path come first; with
+    more, nothing but what has just appeared or is about to vanish lacks one."""
     train = scene.split("train")
     assert scene.cameras.times is not None
     away = (scene.cameras.times[train].cpu() - moment).abs()
     views = spread_views(train[away == 0], MOST_MOMENT_VIEWS)
-    drawn = count * (SPARE if tells else 1)
+    few = tells and len(views) < ENOUGH_VIEWS
+    drawn = count * (SPARE if few else 1)
     positions, colors = _allowed(scene, drawn, views, plain, generator)
     velocities = torch.zeros_like(positions)
     if tells:
         around = spread_views(train[away <= PATH_REACH * held], MOST_PATH_VIEWS)
         velocities, found = _paths(scene, positions, moment, around, plain, held, generator)
-        order = torch.cat([found.nonzero()[:, 0], (~found).nonzero()[:, 0]])[:count]
-        positions, colors, velocities = positions[order], colors[order], velocities[order]
+        if few:
+            order = torch.cat([found.nonzero()[:, 0], (~found).nonzero()[:, 0]])[:count]
+            positions, colors, velocities = positions[order], colors[order], velocities[order]
     times = torch.full((len(positions),), moment)
     return Placed(positions, colors, times, torch.full_like(times, held), velocities)
 
@@ -186,17 +190,18 @@ def _paths(
     directions = torch.nn.functional.normalize(
         torch.randn(count, PATHS, 3, generator=generator), dim=2
     )
-    slow, fast = (math.log(speed * scene.side) for speed in (SLOWEST, FARTHEST / held))
-    speeds = torch.rand(count, PATHS, 1, generator=generator) * (fast - slow) + slow
-    drawn = directions * speeds.exp()
-    drawn[:, 0] = 0.0
+    slow, fast = SLOWEST * scene.side, FARTHEST / held * scene.side
+    speeds = slow * (fast / slow) ** torch.rand(count, PATHS, 1, generator=generator)
+    drawn = directions * speeds
+    drawn[:, 0], speeds[:, 0] = 0.0, slow
     motion = Motion(drawn.reshape(-1, 3), moment)
     allowed, _ = judge_points(
         scene, positions.repeat_interleave(PATHS, dim=0), views=views, plain=plain, motion=motion
     )
-    weights = allowed.reshape(count, PATHS, 1).float()
-    number = weights.sum(dim=1)
-    return (drawn * weights).sum(dim=1) / number.clamp_min(1), number[:, 0] > 0
+    # slow ones are drawn more densely; so weighed, the mean is that over all velocities allowed
+    weights = allowed.reshape(count, PATHS, 1) * (speeds / slow) ** 3
+    whole = weights.sum(dim=1)
+    return (drawn * weights).sum(dim=1) / whole.clamp_min(1e-9), whole[:, 0] > 0
 
 
 def _held_duration(scene: Scene) -> float:

@@ -65,7 +65,7 @@ def load_gaussians4d_model(
         raise CheckpointError(f"{path}: holds no {missing[0]!r}; it belongs to another model")
     length = float(header["clip_length"])
     field = Gaussians4D(
-        GaussianCloud4D(*(tensors[key] for key in keys)).retimed(1 / length).to(device),
+        GaussianCloud4D(*(tensors[key] for key in keys)).to(device).retimed(1 / length),
         still=GaussianCloud(*(tensors[key] for key in still_keys)).to(device),
         moments=torch.tensor(header["moments"], device=device),
         active_degree=int(header["active_degree"]),

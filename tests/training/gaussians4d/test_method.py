@@ -74,6 +74,7 @@ def test_training_learns_and_is_scored_by_moment(make_scene, small_config, tmp_p
     scores = evaluate(run)
     assert scores["psnr"] > float(still) + 2.5, "no better than one picture for all moments"
     assert [row["time"] for row in scores["per_moment"]] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert scores["worst_moment"]["psnr"] == min(row["psnr"] for row in scores["per_moment"])
     summary = run.train_summary()
     assert summary["gaussians"] <= 300 and 0 <= summary["still_share"] <= 1
     model = run.model()

@@ -230,4 +230,4 @@ def fast() -> Moving:
 def sequence(quick: NeusConfig) -> NeusConfig:
     """Settings for 20 steps: 8 of the first moment and 6 of each other one, 2 of them moving."""
     changes = {"first_steps": 8, "later_steps": 6, "motion_steps": 2, "warmup_steps": 2}
-    return replace(quick, steps=None, log_every=1, **changes)
+    return replace(quick, steps=None, log_every=1, later_sharpness=1.0, **changes)

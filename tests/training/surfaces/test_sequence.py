@@ -159,6 +159,18 @@ def test_normals_and_depths_are_those_of_the_scene(moving, sequence):
     assert float((plain.normal - wanted)[seen].abs().mean()) > 0.1
 
 
+def test_a_later_moment_begins_softer_and_with_coarse_levels(moving, sequence):
+    config = change(sequence, first_steps=40, later_sharpness=0.5, sharpness_rate=5e-3)
+    trained = build_neus(moving.scene, config, CPU)
+    sharpness, levels = [], []
+    for result in steps_of(trained, 52, last=46):
+        sharpness.append(result.extras["sharpness"])
+        levels.append(trained.field.active_levels)
+    assert sharpness[39] > 25 and sharpness[40] == sharpness[41] == sharpness[39]  # frozen
+    assert sharpness[42] == pytest.approx(max(0.5 * sharpness[39], math.exp(3)), rel=0.1)
+    assert levels[40] == levels[41] == 4 and levels[42] == 2 and levels[45] == 4
+
+
 @pytest.mark.parametrize("restart", ["network", "scratch"])
 def test_key_moments_start_anew(restart, moving, sequence):
     config = change(sequence, keyframe_every=2, keyframe_restart=restart, later_steps=6)
