@@ -17,6 +17,7 @@ from torch import Tensor
 from lumigraph.core.cameras import CameraModel
 from lumigraph.core.scene import Scene
 from lumigraph.datasets.scene_picture import draw_scene
+from lumigraph.datasets.targets import TargetScene
 
 FEW_TRAINING_IMAGES = 10
 FAR_TEST_FACTOR = 4.0
@@ -238,6 +239,8 @@ def _baselines(scene: Scene) -> Baselines | None:
 
 def _problems(scene: Scene, inside: float | None, around: float | None) -> list[str]:
     """What looks wrong, one line each with what it may mean."""
+    if isinstance(scene, TargetScene):
+        return []  # its cameras took no pictures, they only say where to look from
     found = []
     training = scene.splits.get("train", torch.empty(0, dtype=torch.int64))
     if training.numel() < FEW_TRAINING_IMAGES:
