@@ -19,6 +19,7 @@ from lumigraph.core.scene import Scene
 from lumigraph.datasets.moments import Moments, moments_of
 from lumigraph.datasets.poses import camera_numbers
 from lumigraph.datasets.scene_picture import draw_scene
+from lumigraph.datasets.targets import TargetScene
 
 FEW_TRAINING_IMAGES = 10
 FAR_TEST_FACTOR = 4.0
@@ -252,6 +253,8 @@ def _baselines(scene: Scene) -> Baselines | None:
 
 def _problems(scene: Scene, inside: float | None, around: float | None) -> list[str]:
     """What looks wrong, one line each with what it may mean."""
+    if isinstance(scene, TargetScene):
+        return []  # its cameras took no pictures, they only say where to look from
     found = []
     training = scene.splits.get("train", torch.empty(0, dtype=torch.int64))
     if training.numel() < FEW_TRAINING_IMAGES:

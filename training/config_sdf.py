@@ -34,7 +34,7 @@ class SdfConfig(FittingConfig):
     """Points with their true distances that steps draw from: three eighths on the surface, half of
     them near it, and one eighth anywhere in the bounds."""
     fresh_samples: int = 2**12
-    """Points of the pool that are replaced in each step; 0: none."""
+    """Points of the pool that are replaced in each step, in blocks of 4096; 0: none."""
     signs: Literal["normals", "winding"] = "normals"
     """What is inside: by the `normals` of a closed mesh, or, for open ones, where it winds around
     a point by more than a half."""

@@ -104,8 +104,15 @@ def scene_record(scene: Scene) -> dict[str, Any]:
         "bounds": _rows(scene.bounds),
         "aabb_scale": scene.aabb_scale,
         "normalization": _rows(scene.normalization.to_matrix()),
-        "splits": {name: indices.tolist() for name, indices in scene.splits.items()},
+        "splits": _image_splits(scene),
     }
+
+
+def _image_splits(scene: Scene) -> dict[str, list[int]]:
+    """Images by split; without images, as where something else is fitted, there are none."""
+    if scene.images is None:
+        return {}
+    return {name: indices.tolist() for name, indices in scene.splits.items()}
 
 
 def _rows(tensor: Tensor) -> list[list[float]]:

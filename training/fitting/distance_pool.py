@@ -8,7 +8,6 @@ more than that number.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -50,7 +49,6 @@ class DistancePool:
         samples: points in the pool, rounded up to whole blocks.
         seed: of all points.
         device: where they are kept.
-        on_block: told how many of the first blocks are made, and of how many.
     """
 
     def __init__(
@@ -60,7 +58,6 @@ class DistancePool:
         *,
         seed: int,
         device: torch.device,
-        on_block: Callable[[int, int], None] | None = None,
     ) -> None:
         self.solid, self.seed = solid, seed
         self.blocks = -(-samples // BLOCK)
@@ -68,10 +65,8 @@ class DistancePool:
         self.distances = torch.empty(self.blocks * BLOCK, device=device)
         self.made = 0
         """Blocks so far; block k lies at place k modulo `blocks`."""
-        for done in range(self.blocks):
+        for _ in range(self.blocks):
             self.renew()
-            if on_block is not None:
-                on_block(done + 1, self.blocks)
 
     def renew(self) -> None:
         """Replace the oldest block."""

@@ -135,9 +135,9 @@ def score_volume(
     density, albedo = (v.cpu() for v in field.density_and_albedo(points.to(model.device)))
     weight = truth / truth.sum()
     off = ((albedo - shade) ** 2).mean(dim=1)
-    config = model.renderer
-    assert isinstance(config, MediumRenderer)
-    paths = config.samples_per_pixel
+    renderer = model.renderer
+    assert isinstance(renderer, MediumRenderer)
+    paths = renderer.samples_per_pixel
     how = f"{paths} paths a pixel" if paths else "the marched preview"
     return {
         "protocol": f"{SCORED_POINTS:,} points anywhere in the cube; {len(SHOWN_VIEWS)} frames of "

@@ -1,10 +1,12 @@
 """Solids: true signed distances, and meshes that have no inside."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from lumigraph.core.errors import DataError, InputError
+from lumigraph.core.errors import DataError, InputError, MissingExtraError
 from lumigraph.datasets.mesh_reading import TriangleMesh
 from lumigraph.datasets.targets import Solid, load_solid
 from lumigraph.datasets.targets.mesh_checks import edges, merged, signed_volume
@@ -71,6 +73,13 @@ def test_torn_vertices_are_joined_and_inward_triangles_turned(tmp_path):
     scene = load_solid(saved(mesh, tmp_path / "in.ply"))
     assert "face inwards" in scene.notes[0]
     assert float(scene.target.distances(torch.full((1, 3), 0.5))) < 0
+
+
+def test_without_warp_its_extra_is_named(monkeypatch):
+    mesh = box()
+    monkeypatch.setitem(sys.modules, "warp", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'lumigraph\[fitting\]'"):
+        Solid(TriangleMesh.of(mesh.vertices, mesh.faces), CUBE)
 
 
 def test_open_meshes_say_so_and_winding_numbers_close_them(tmp_path):

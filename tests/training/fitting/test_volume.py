@@ -100,3 +100,9 @@ def test_what_does_not_fit_is_refused(config, tmp_path):
         train(lg.datasets.load("builtin:object"), config, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="anisotropy = 1"):
         train_config("volume", anisotropy=1.0)
+
+
+def test_it_is_inspected_without_a_word_about_missing_pictures():
+    from lumigraph.datasets.inspection import inspect
+
+    assert not inspect(load_medium("builtin:cloud")).problems
