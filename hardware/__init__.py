@@ -8,29 +8,47 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lumigraph.hardware.claims import Claim, claims, published
+    from lumigraph.hardware.claims import Claim, published
     from lumigraph.hardware.cluster import ClusterSpec
+    from lumigraph.hardware.cycle.model import CycleResult, simulate_cycles
+    from lumigraph.hardware.recording import record
+    from lumigraph.hardware.reports.reproduce import reproduce
+    from lumigraph.hardware.simulation import FrameResult, simulate
+    from lumigraph.hardware.sweeping import sweep
+    from lumigraph.hardware.synthetic import synthetic_trace
+    from lumigraph.hardware.trace import Trace
     from lumigraph.hardware.workloads import Encoding, Network, Workload, workload
 
-_MODULE_OF = {
-    "Claim": "claims",
-    "ClusterSpec": "cluster",
-    "Encoding": "workloads",
-    "Network": "workloads",
-    "Workload": "workloads",
-    "claims": "claims",
-    "published": "claims",
-    "workload": "workloads",
+_PLACES = {
+    "claims": ("Claim", "published"),
+    "cluster": ("ClusterSpec",),
+    "cycle.model": ("CycleResult", "simulate_cycles"),
+    "recording": ("record",),
+    "reports.reproduce": ("reproduce",),
+    "simulation": ("FrameResult", "simulate"),
+    "sweeping": ("sweep",),
+    "synthetic": ("synthetic_trace",),
+    "trace": ("Trace",),
+    "workloads": ("Encoding", "Network", "Workload", "workload"),
 }
+_MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 
 __all__ = [
     "Claim",
     "ClusterSpec",
+    "CycleResult",
     "Encoding",
+    "FrameResult",
     "Network",
+    "Trace",
     "Workload",
-    "claims",
     "published",
+    "record",
+    "reproduce",
+    "simulate",
+    "simulate_cycles",
+    "sweep",
+    "synthetic_trace",
     "workload",
 ]
 

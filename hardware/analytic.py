@@ -6,30 +6,32 @@
     p      = batch cycles / batch                       (layer_serial)
     II     = max(c_fifo / q, p, port bytes per sample / port rate, misses)
 
-II is cycles for each sample of a processor; q inputs are encoded in parallel. Misses of a level
-whose table is larger than its memory follow from the share of the table that is held, or from the
-Che approximation where popularities are known.
+II is cycles for each sample of a processor; q inputs are encoded in parallel. Which lines miss does
+not depend on time, so they are counted exactly; what they cost follows from windows (`Misses`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .cluster import ClusterSpec
-from .cycle.addresses import Banking, accesses_and_service, cells_of, corner_indices
-from .cycle.caches import CacheShape
-from .cycle.model import check_fit, engine_service
-from .cycle.timing import TimingShape
-from .workloads import Encoding, Workload
+from .cycle.addresses import Banking, accesses_and_service
+from .cycle.model import check_fit, engine_service, lines_of_samples
+from .cycle.timing import TimingShape, inputs_in_parallel
+from .trace import Trace
+from .workloads import Workload
 
 FIFO_EFFECT = {1: 1.0, 2: 0.34, 4: 0.13, 8: 0.055, 16: 0.028}
 """Part of the lock-step penalty that is left at a depth; measured, see tests/hardware."""
 PROFILED_SAMPLES = 10_000
+LEAST_SAMPLES = 1 << 14
+"""Of a processor whose rate is measured: fewer would be filling and draining alone."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,8 @@ class Profile:
     """Mean over samples of the slowest engine."""
     accesses: tuple[float, ...]
     """(L,) table reads of a sample."""
-    line_misses: tuple[float, ...]
-    """(L,) lines of a sample that are not on chip."""
-    dram_lines: float
-    """Lines of a sample that L2 lacks, all levels."""
+    misses: Misses | None
+    """None where every table is on chip."""
 
 
 @dataclass(frozen=True)
@@ -90,73 +90,83 @@ def fifo_effect(depth: int) -> float:
     return float(2.0 ** np.interp(at, logs, values))
 
 
-def profile(positions: NDArray[np.float32], workload: Workload, cluster: ClusterSpec) -> Profile:
-    """Measure samples (n, D), at most `PROFILED_SAMPLES` of them in one run from the middle."""
-    encoding, engines = workload.encoding, cluster.nfp.encoding
-    check_fit(cluster, workload)
-    begin = max((len(positions) - PROFILED_SAMPLES) // 2, 0)
-    part = positions[begin : begin + PROFILED_SAMPLES]
+def profile(trace: Trace, cluster: ClusterSpec) -> Profile:
+    """Measure the samples of a trace: banks on at most `PROFILED_SAMPLES` of them in one run from
+    the middle, caches on all, as what they hold depends on all that came before.
+
+    Raises:
+        ConfigError: the cluster cannot run the workload.
+        MissingExtraError: tables do not fit, and numba is not installed.
+    """
+    work, engines = trace.workload, cluster.nfp.encoding
+    encoding = work.encoding
+    check_fit(cluster, work)
+    begin = max((len(trace.positions) - PROFILED_SAMPLES) // 2, 0)
+    part = trace.positions[begin : begin + PROFILED_SAMPLES]
     banking = Banking.of(engines, encoding)
-    group = max(engines.engines // encoding.levels, 1)
+    group = inputs_in_parallel(cluster, work)
     columns = [
         accesses_and_service(part, encoding, level, banking=banking, group=group)
         for level in range(encoding.levels)
     ]
     service = engine_service(np.stack([c for _, c in columns], 1), engines.engines)
-    reads = tuple(float(a.mean()) for a, _ in columns)
-    misses, far = (0.0,) * encoding.levels, 0.0
-    if cluster.capacity == "honest":
-        misses, far = line_misses(positions, encoding, cluster)
-        share = [r / encoding.corners for r in reads]  # look-ups that reuse leaves
-        misses = tuple(m * s for m, s in zip(misses, share, strict=True))
     return Profile(
         mean_service=tuple(float(mean) for mean in service.mean(0)),
         lock_step=float(service.max(1).mean()),
-        accesses=reads,
-        line_misses=misses,
-        dram_lines=min(far, sum(misses)),
+        accesses=tuple(float(a.mean()) for a, _ in columns),
+        misses=_misses(trace, cluster) if cluster.capacity == "honest" else None,
     )
 
 
-def line_misses(
-    positions: NDArray[np.float32], encoding: Encoding, cluster: ClusterSpec
-) -> tuple[tuple[float, ...], float]:
-    """Lines of a sample that each level's memory lacks, (L,), and that L2 lacks.
+@dataclass(frozen=True)
+class Misses:
+    """Lines that samples fetch, and what waits for them.
 
-    Popularities are counted over the samples; with LRU the Che approximation makes hit rates of
-    them, pinned tables hit where the line lies in the part that is held.
+    Samples join in order, so that the first missing sample of a window holds back all behind it. A
+    window ends when the FIFOs are full or the miss registers used up; what misses within it is
+    fetched side by side.
     """
-    caches = CacheShape.of(cluster, encoding)
-    missing, streams = [], []
-    n = max(len(positions), 1)
-    for level in range(encoding.levels):
-        if caches.fits(level) or not len(positions):
-            missing.append(0.0)
-            continue
-        cells = cells_of(positions, encoding, level)
-        index = corner_indices(cells, encoding, level)[0]
-        lines = np.sort(index * caches.entry_bytes // caches.line_bytes, 1)
-        fresh = np.ones(lines.shape, bool)
-        fresh[:, 1:] = lines[:, 1:] != lines[:, :-1]  # a line twice in a sample hits
-        names, counts = np.unique(lines[fresh], return_counts=True)
-        rates = counts / n
-        if caches.pinned:
-            hits = (names < caches.capacity).astype(np.float64)
-        else:
-            hits = che_hits(rates, caches.capacity)
-            # lines that are there at the start hit at their first use, others miss once
-            preloaded = names < caches.capacity
-            hits = np.where(preloaded, np.maximum(hits, 1 / counts), hits - hits / counts)
-        missed = rates * (1 - hits)
-        missing.append(float(missed.sum()))
-        streams.append((missed, counts))
-    if not streams:
-        return tuple(missing), 0.0
-    missed = np.concatenate([m for m, _ in streams])
-    counts = np.maximum(missed * n, 1.0)
-    hits = che_hits(missed, caches.l2_sets * caches.l2_ways)
-    far = missed * (1 - (hits - hits / counts).clip(0))
-    return tuple(missing), float(far.sum())
+
+    lines: float
+    """From L2, of a sample."""
+    dram_lines: float
+    waits: tuple[tuple[float, float, float], ...]
+    """(windows for each sample, their samples, cycles until the data are there): from L2 alone,
+    and with DRAM."""
+
+
+def _misses(trace: Trace, cluster: ClusterSpec) -> Misses | None:
+    count = int(np.clip(len(trace.positions) // LEAST_SAMPLES, 1, cluster.nfp.count))
+    alike = cluster.with_settings({"nfp.count": count})
+    found = lines_of_samples(trace.positions, trace.rays, trace.workload, alike)
+    if found is None or not found[0].any():
+        return None
+    near, far, bounds = found
+    shape = TimingShape.of(cluster, trace.workload)
+    n = len(near)
+    windows = {False: [0, 0], True: [0, 0]}  # with DRAM: windows, samples in them
+    for begin, end in pairwise(bounds):
+        lines = near[begin:end].astype(np.int64)
+        missing = np.flatnonzero(lines.any(1))
+        worst = np.cumsum(lines[missing], 0)  # of each engine
+        distant = np.cumsum(far[begin:end][missing].any(1))
+        at = 0
+        while at < len(missing):
+            before = worst[at - 1] if at else 0
+            full = int(np.searchsorted(missing, missing[at] + shape.depth * shape.group))
+            used = (worst[at:full] - before).max(1)
+            # registers serve in turn: the window ends with the sample that waits for the first
+            last = at + max(int(np.searchsorted(used, shape.mshr, side="right")), 1)
+            has_far = bool(distant[last - 1] - (distant[at - 1] if at else 0))
+            span = shape.depth * shape.group if last == full else missing[last] - missing[at]
+            windows[has_far][0] += 1
+            windows[has_far][1] += int(span)
+            at = last
+    waits = [
+        (count / n, samples / max(count, 1), shape.port_latency + is_far * shape.dram_latency)
+        for is_far, (count, samples) in windows.items()
+    ]
+    return Misses(float(near.sum()) / n, float(far.sum()) / n, tuple(waits))
 
 
 def che_hits(rates: NDArray[np.float64], capacity: int) -> NDArray[np.float64]:
@@ -189,12 +199,9 @@ def evaluate(profile: Profile, workload: Workload, cluster: ClusterSpec) -> Anal
     encoding = (enc + (lock - enc) * fifo_effect(shape.depth)) / shape.group
     array = array_interval(shape)
     port = max(shape.input_bytes, shape.output_bytes) / shape.port_bytes
-    parts = {
-        "encoding": encoding,
-        "array": array,
-        "port": port,
-        "misses": _miss_cycles(profile, cluster, shape),
-    }
+    parts = {"encoding": encoding, "array": array, "port": port}
+    smooth = max(parts.values())
+    parts["misses"] = _miss_cycles(profile.misses, shape, smooth) if profile.misses else 0.0
     interval = max(parts.values())
     latency = shape.port_latency + shape.latency + math.ceil(enc)
     latency += shape.batch_cycles(shape.batch) if shape.serial else shape.network_latency
@@ -213,19 +220,13 @@ def evaluate(profile: Profile, workload: Workload, cluster: ClusterSpec) -> Anal
     )
 
 
-def _miss_cycles(profile: Profile, cluster: ClusterSpec, shape: TimingShape) -> float:
-    """Cycles of a sample that its fetched lines take of the port, and of the slowest engine's miss
-    registers."""
-    lines = sum(profile.line_misses)
-    if not lines:
-        return 0.0
-    far_share = profile.dram_lines / lines
-    latency = shape.port_latency + far_share * shape.dram_latency
-    engines = cluster.nfp.encoding.engines
-    waiting = [0.0] * engines
-    for level, misses in enumerate(profile.line_misses):
-        waiting[level % engines] += misses * latency / shape.mshr / shape.group
-    return max(lines * shape.line_bytes / shape.port_bytes, *waiting)
+def _miss_cycles(misses: Misses, shape: TimingShape, smooth: float) -> float:
+    """Cycles of a sample: with what is left of each wait after the window's own work, and at least
+    what the lines take of the port."""
+    waiting = sum(
+        often * max(cycles - samples * smooth, 0.0) for often, samples, cycles in misses.waits
+    )
+    return max(misses.lines * shape.line_bytes / shape.port_bytes, smooth + waiting)
 
 
 def bandwidth_stretch(

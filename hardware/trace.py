@@ -81,7 +81,7 @@ class Trace:
     tiles: NDArray[np.int64]
     """(m,) tiles that were recorded, row by row; empty for all."""
     shaded: int | None = None
-    """Samples that contributed, where the renderer tells: those before its early stop."""
+    """Samples of the whole frame, where the renderer counted them."""
     kernels: tuple[KernelTime, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Anything worth keeping: method, camera, PSNR, machine."""
@@ -117,7 +117,9 @@ class Trace:
         return float(tile_pixels(self.width, self.height)[self.tiles].sum()) / self.pixels
 
     def samples_of_frame(self) -> Estimate:
-        """Samples of the whole frame."""
+        """Samples of the whole frame: counted where the renderer told, else estimated."""
+        if self.shaded is not None:
+            return Estimate(float(self.shaded), 0.0)
         return self.frame_total(np.ones(len(self.rays)))
 
     def frame_total(self, weights: NDArray[np.float64]) -> Estimate:
@@ -129,14 +131,14 @@ class Trace:
         owner = tile_of_pixel(self.rays, self.width)
         sums = np.bincount(owner, weights, minlength=len(sizes))[self.tiles]
         part = sizes[self.tiles]
-        ratio = sums.sum() / part.sum()
+        ratio = float(sums.sum() / part.sum())
         m = len(self.tiles)
         if m < 2:
             return Estimate(ratio * self.pixels, math.inf)
         residual = np.diff(sums - ratio * part)
         variance = float((residual**2).sum()) / (2 * (m - 1))
         left = 1 - m / len(sizes)
-        spread = math.sqrt(variance * m * left) / part.sum() * self.pixels
+        spread = math.sqrt(variance * m * left) / float(part.sum()) * self.pixels
         return Estimate(ratio * self.pixels, 1.96 * spread)
 
     def with_encoding(self, encoding: Encoding) -> Trace:

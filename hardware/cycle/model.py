@@ -7,7 +7,7 @@ import importlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,14 @@ from .caches import fetched_lines as fetched_lines_reference
 from .timing import Timing, TimingShape, simulate_reference
 
 Backend = Literal["numba", "numpy"]
+ARRAY_COUNTS: tuple[str, ...] = (
+    "array_busy",
+    "array_overhead",
+    "array_starve",
+    "array_blocked",
+    "array_idle",
+)
+ARRAY_COUNTS += ("samples", "joined", "inferred", "written")
 CHUNK = 1 << 15  # samples whose addresses one thread takes at a time
 
 
@@ -253,16 +261,10 @@ def _run_numba(
     keep: bool,
 ) -> tuple[list[Timing], Counts]:
     compiled = _compiled()
-
     encoding, engines = workload.encoding, cluster.nfp.encoding
     shape, banking = TimingShape.of(cluster, workload), Banking.of(engines, encoding)
     levels = encoding.levels
-    grid = (
-        np.array(encoding.scales, np.float32),
-        np.array(encoding.resolutions, np.int64),
-        np.array(encoding.sizes, np.int64),
-        np.array(encoding.hashed, np.bool_),
-    )
+    grid = _grid(workload)
     mapping = BANK_MAPS.index(banking.map)
     bank_shape = (banking.banks, mapping, banking.ports, banking.beats)
     bank_flags = (banking.merge, banking.reuse, shape.group)
@@ -314,7 +316,6 @@ def _numba_lines(
 ) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
     """Lines (n, L) fetched; None where every table is on chip."""
     compiled = _compiled()
-
     encoding = workload.encoding
     caches = CacheShape.of(cluster, encoding)
     fits = np.array([caches.fits(level) for level in range(encoding.levels)], np.bool_)
@@ -348,7 +349,6 @@ def follow_compiled(
 ) -> Timing:
     """`simulate_reference` in Numba; without `misses` the lines are not looked at."""
     compiled = _compiled()
-
     n, engines = service.shape
     numbers = tuple(int(value) for value in astuple(shape) if not isinstance(value, tuple))
     counts, totals = np.zeros((6, engines), np.int64), np.zeros(10, np.int64)
@@ -362,8 +362,40 @@ def follow_compiled(
     if keep:
         events = dict(zip(("join", "issue", "drained"), points, strict=True))
         events |= {"start": spans[0], "end": spans[1]}
-    total, *array = (int(value) for value in totals)
-    return Timing(total, *counts, *array, events=events)
+    array: dict[str, Any] = dict(zip(ARRAY_COUNTS, map(int, totals[1:]), strict=True))
+    return replace(Timing(int(totals[0]), *counts), **array, events=events)
+
+
+def lines_of_samples(
+    positions: NDArray[np.float32],
+    rays: NDArray[np.integer[Any]],
+    workload: Workload,
+    cluster: ClusterSpec,
+) -> tuple[NDArray[Any], NDArray[Any], Integers] | None:
+    """Lines (n, E) that each sample fetches from L2 and, within them, from DRAM, in the order of
+    processors, with the bounds (P + 1,) of these; None where every table is on chip."""
+    engines = cluster.nfp.encoding
+    order, bounds = deal(rays, cluster.nfp.count, cluster.nfp.deal)
+    ordered = np.ascontiguousarray(positions[order], np.float32)
+    shape, banking = TimingShape.of(cluster, workload), Banking.of(engines, workload.encoding)
+    chosen = list(range(cluster.nfp.count))
+    near, far = _numba_lines(
+        ordered, bounds, chosen, workload, cluster, _grid(workload), banking, shape
+    )
+    if near is None or far is None:
+        return None
+    return engine_service(near, engines.engines), engine_service(far, engines.engines), bounds
+
+
+def _grid(workload: Workload) -> tuple[NDArray[Any], ...]:
+    """Scales, resolutions, sizes and whether hashed, of each level."""
+    encoding = workload.encoding
+    return (
+        np.array(encoding.scales, np.float32),
+        np.array(encoding.resolutions, np.int64),
+        np.array(encoding.sizes, np.int64),
+        np.array(encoding.hashed, np.bool_),
+    )
 
 
 def _compiled() -> Any:

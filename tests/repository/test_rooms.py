@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "hardware": {"core"},
     "viewer": {"core", "cuda", "datasets", "fields", "renderers", "training", "export"},
 }
-MAY_ALSO_IMPORT = {"hardware/record.py": {"cuda", "fields", "renderers"}}
+MAY_ALSO_IMPORT = {"hardware/recording.py": {"cuda", "fields", "renderers"}}
 MOST_LINES = 500
 
 
