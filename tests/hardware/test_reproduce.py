@@ -70,6 +70,15 @@ def test_what_was_fitted_is_never_called_reproduced(made):
     assert not any(f" {name}," in first for name in published().fitted_to)
 
 
+def test_what_does_not_come_out_is_said(made):
+    report = made[0]
+    missed = {row["id"] for row in report.result["findings"] if row["verdict"] == "not reproduced"}
+    assert missed == {"P13.encoding", "P13.networks", "P14.8", "P14.64"}
+    assert all(name in report.summary.split("Not reproduced: ")[1] for name in missed)
+    area = rows(report, "bottom-up")["P14.64"]
+    assert 1.5 < area["ideal"] / area["paper"] < 2.5
+
+
 def test_own_traces_a3_are_printed(made):
     table = next(t for t in made[0].tables if t.id == "own-means")
     assert [row[0] for row in table.rows] == [8, 16, 32, 64]
