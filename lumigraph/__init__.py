@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import core, cuda, datasets, export, fields, renderers, training, viewer
+    from . import core, cuda, datasets, export, fields, hardware, renderers, training, viewer
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "datasets",
     "export",
     "fields",
+    "hardware",
     "renderers",
     "training",
     "viewer",

@@ -1,62 +1,26 @@
-"""Writing the files of a run folder: whole or not at all, with one clear line when it fails.
-Imports no torch."""
+"""Reading and writing the files of a run folder. Imports no torch."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lumigraph.core.errors import CheckpointError, ConfigError, DataError
+from lumigraph.core.files import reason_of, write_atomic, write_json, write_text
 
-
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a temporary name beside `path`, then rename.
-
-    A failure (a full disk, say) leaves an earlier file of that name as it was.
-
-    Raises:
-        DataError: the file cannot be written; says where and why.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # safetensors reports a full disk as an error of its own, with the system's text in it
-        raise DataError(
-            f"{path}: cannot be written ({_reason(error)}); earlier results are untouched: "
-            "free some space or choose another --out"
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())[:200]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Atomic; see `write_atomic`."""
-    write_atomic(path, lambda temporary: temporary.write_text(text))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Atomic, indented; see `write_atomic`."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+__all__ = [
+    "append_line",
+    "newest_checkpoint",
+    "read_json",
+    "read_lines",
+    "read_yaml",
+    "write_atomic",
+    "write_json",
+    "write_text",
+    "write_yaml",
+]
 
 
 def read_json(path: Path) -> Any:
@@ -66,7 +30,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise DataError(f"{path}: not found; is {path.parent} a finished run?") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: damaged ({_reason(error)}); remove it and run again") from error
+        raise DataError(f"{path}: damaged ({reason_of(error)}); remove it and run again") from error
 
 
 def append_line(path: Path, value: Any) -> None:
@@ -75,7 +39,7 @@ def append_line(path: Path, value: Any) -> None:
         with path.open("a") as stream:
             stream.write(json.dumps(value) + "\n")
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({_reason(error)})") from error
+        raise DataError(f"{path}: cannot be written ({reason_of(error)})") from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -101,7 +65,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: not found; is {path.parent} a run folder?") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not readable as YAML ({_reason(error)})") from error
+        raise ConfigError(f"{path}: not readable as YAML ({reason_of(error)})") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a mapping of settings")
     return value

@@ -27,5 +27,6 @@ COMMANDS: dict[str, Command] = {
     "view": Command("view", "look at a run, a file of Gaussians or a mesh in the browser"),
     "export": Command("export", "write the Gaussians of a run for other programs"),
     "convert": Command("convert", "photographs or a video to a scene; files of Gaussians"),
+    "simulate": Command("simulate", "simulate a neural-graphics cluster on traces of scenes"),
     "bench": Command("bench", "measure kernels and training against their peers"),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TESTED_EXTRAS = ("test", "sfm", "geometry", "mesh", "fitting", "viewer")
+TESTED_EXTRAS = ("test", "sfm", "geometry", "mesh", "fitting", "viewer", "hardware")
 
 
 def plain(name: str) -> str:

@@ -1,0 +1,1 @@
+"""Tables, plots and pages that a simulation ends in."""
