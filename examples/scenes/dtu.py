@@ -20,7 +20,9 @@ import lumigraph as lg
 
 DATA = Path(os.environ.get("LUMIGRAPH_TEST_DATA", "data")) / "dtu_scan24"
 TEST_VIEWS = "8,13,16,21,26,31,34"  # of NeuS2, as far as scans of 49 views have them
-QUICK: dict[str, Any] = {"steps": 3, "batch_samples": 1024, "march_steps": 64, "image_scale": 1.0}
+QUICK: dict[str, Any] = {
+    "steps": 3, "batch_samples": 1024, "march_steps": 64, "image_scale": 1.0, "test_views": "0,8",
+}  # fmt: skip
 
 
 def main() -> None:
