@@ -32,7 +32,12 @@ from lumigraph.training.gaussians.initialization import (
     cloud_from_points,
     uniform_points,
 )
-from lumigraph.training.gaussians.silhouettes import Motion, judge_points, spread_views
+from lumigraph.training.gaussians.silhouettes import (
+    Motion,
+    Silhouettes,
+    judge_points,
+    spread_views,
+)
 from lumigraph.training.run import Run
 
 POINTS_DURATION = math.sqrt(0.2)  # as in the 4D-Rotor code, for a clip of length 1
@@ -126,11 +131,12 @@ def random_places(
 ) -> tuple[Placed, Placed]:
     """Random places for at most `count` Gaussians: of those that may never move, and the rest."""
     plain = background_color(scene) if config.background in ("white", "black") else None
+    outlines = Silhouettes(scene, plain)
     held = config.initial_duration or _held_duration(scene)
     views = spread_views(scene.split("train"), ALWAYS_VIEWS)
     tells = plain is not None or scene.has_alpha
     wanted = round(ALWAYS_SHARE * count)
-    positions, colors = _allowed(scene, wanted, views, plain, generator)
+    positions, colors = _allowed(scene, wanted, views, outlines, generator)
     longest = LONGEST if tells else POINTS_DURATION
     always = Placed(
         positions,
@@ -142,7 +148,7 @@ def random_places(
     asked = spread_views(training_moments(scene), MOST_MOMENTS)
     each = -(-(count - len(positions)) // len(asked))
     parts = [
-        _passing(scene, each, float(moment), held, plain, tells, generator) for moment in asked
+        _passing(scene, each, float(moment), held, outlines, tells, generator) for moment in asked
     ]
     return always, _joined(parts)
 
@@ -152,7 +158,7 @@ def _passing(
     count: int,
     moment: float,
     held: float,
-    plain: Tensor | None,
+    outlines: Silhouettes,
     tells: bool,
     generator: torch.Generator,
 ) -> Placed:
@@ -164,11 +170,11 @@ def _passing(
     views = spread_views(train[away == 0], MOST_MOMENT_VIEWS)
     few = tells and len(views) < ENOUGH_VIEWS
     drawn = count * (SPARE if few else 1)
-    positions, colors = _allowed(scene, drawn, views, plain, generator)
+    positions, colors = _allowed(scene, drawn, views, outlines, generator)
     velocities = torch.zeros_like(positions)
     if tells:
         around = spread_views(train[away <= PATH_REACH * held], MOST_PATH_VIEWS)
-        velocities, found = _paths(scene, positions, moment, around, plain, held, generator)
+        velocities, found = _paths(scene, positions, moment, around, outlines, held, generator)
         if few:
             order = torch.cat([found.nonzero()[:, 0], (~found).nonzero()[:, 0]])[:count]
             positions, colors, velocities = positions[order], colors[order], velocities[order]
@@ -181,7 +187,7 @@ def _paths(
     positions: Tensor,
     moment: float,
     views: Tensor,
-    plain: Tensor | None,
+    outlines: Silhouettes,
     held: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
@@ -196,9 +202,13 @@ def _paths(
     drawn[:, 0], speeds[:, 0] = 0.0, slow
     motion = Motion(drawn.reshape(-1, 3), moment)
     allowed, _ = judge_points(
-        scene, positions.repeat_interleave(PATHS, dim=0), views=views, plain=plain, motion=motion
+        scene,
+        positions.repeat_interleave(PATHS, dim=0),
+        views=views,
+        silhouettes=outlines,
+        motion=motion,
     )
-    # slow ones are drawn more densely; so weighed, the mean is that over all velocities allowed
+    # slow ones are drawn more densely; so weighed, the mean is that of all velocities allowed
     weights = allowed.reshape(count, PATHS, 1) * (speeds / slow) ** 3
     whole = weights.sum(dim=1)
     return (drawn * weights).sum(dim=1) / whole.clamp_min(1e-9), whole[:, 0] > 0
@@ -213,7 +223,7 @@ def _held_duration(scene: Scene) -> float:
 
 
 def _allowed(
-    scene: Scene, count: int, views: Tensor, plain: Tensor | None, generator: torch.Generator
+    scene: Scene, count: int, views: Tensor, outlines: Silhouettes, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Positions and colors of at most `count` random points that some views allow."""
     positions, colors, found = [torch.zeros(0, 3)], [torch.zeros(0, 3)], 0
@@ -221,7 +231,7 @@ def _allowed(
         if found >= count:
             break
         drawn = uniform_points(scene, DRAWN, generator)
-        allowed, shown = judge_points(scene, drawn, views=views, plain=plain)
+        allowed, shown = judge_points(scene, drawn, views=views, silhouettes=outlines)
         positions.append(drawn[allowed])
         colors.append(shown[allowed])
         found += int(allowed.sum())
