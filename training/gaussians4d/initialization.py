@@ -94,13 +94,24 @@ def frame_duration(moments: Tensor) -> float:
     return float(moments.diff().median()) if len(moments) > 1 else 1.0
 
 
-def initial_cloud(scene: Scene, config: Gaussians4DConfig) -> tuple[GaussianCloud4D, list[str]]:
-    """The Gaussians that a configuration asks to start from, on the CPU, and notes on them.
+@dataclass(frozen=True)
+class Start:
+    """What training starts from, on the CPU."""
+
+    moving: GaussianCloud4D
+    still: GaussianCloud | None
+    """Gaussians that are the same throughout."""
+    notes: list[str]
+
+
+def initial_clouds(scene: Scene, config: Gaussians4DConfig) -> Start:
+    """The Gaussians that a configuration asks to start from.
 
     Raises:
         DataError: the scene has no times; points are asked for, and it has none; or the run to
             start from holds no Gaussians.
     """
+    training_moments(scene)
     generator = torch.Generator().manual_seed(config.seed)
     if config.start_run is not None:
         return _from_run(scene, config, generator)
@@ -116,14 +127,28 @@ def initial_cloud(scene: Scene, config: Gaussians4DConfig) -> tuple[GaussianClou
             torch.full_like(times, duration),
             torch.zeros_like(positions),
         )
-        return _clouds(scene, config, [placed]), [*notes, "spread over the clip"]
+        return Start(_clouds(config, scene, [placed]), None, [*notes, "spread over the clip"])
     count = min(config.initial_gaussians, config.max_gaussians)
     always, passing = random_places(scene, config, count, generator)
     note = (
         f"starts from {len(always.times):,} places that are never empty and "
         f"{len(passing.times):,} at single moments"
     )
-    return _clouds(scene, config, [always, *_by_moment(passing)]), [note]
+    if not len(always.times) + len(passing.times):
+        raise DataError(
+            f"{scene.source}: no place is seen by its cameras at its moments; check poses with: "
+            "lumigraph inspect"
+        )
+    # without pictures that say what is empty, what is always there cannot be told
+    lasting = config.still and _tells(scene, config) and len(always.times) > 0
+    still = _still(scene, config, always) if lasting else None
+    moving = _by_moment(passing) if lasting else [always, *_by_moment(passing)]
+    return Start(_clouds(config, scene, moving), still, [note])
+
+
+def _tells(scene: Scene, config: Gaussians4DConfig) -> bool:
+    """Whether pictures say what is empty."""
+    return scene.has_alpha or config.background in ("white", "black")
 
 
 def random_places(
@@ -134,7 +159,7 @@ def random_places(
     outlines = Silhouettes(scene, plain)
     held = config.initial_duration or _held_duration(scene)
     views = spread_views(scene.split("train"), ALWAYS_VIEWS)
-    tells = plain is not None or scene.has_alpha
+    tells = _tells(scene, config)
     wanted = round(ALWAYS_SHARE * count)
     positions, colors = _allowed(scene, wanted, views, outlines, generator)
     longest = LONGEST if tells else POINTS_DURATION
@@ -238,15 +263,10 @@ def _allowed(
     return torch.cat(positions)[:count], torch.cat(colors)[:count]
 
 
-def _clouds(scene: Scene, config: Gaussians4DConfig, parts: list[Placed]) -> GaussianCloud4D:
+def _clouds(config: Gaussians4DConfig, scene: Scene, parts: Sequence[Placed]) -> GaussianCloud4D:
     """Gaussians at places; how large, the distances within each part say."""
     clouds = [_cloud(scene, config, part) for part in parts if len(part.times)]
-    if not clouds:
-        raise DataError(
-            f"{scene.source}: no place is seen by its cameras at its moments; check poses with: "
-            "lumigraph inspect"
-        )
-    return GaussianCloud4D.concatenate(clouds)
+    return GaussianCloud4D.concatenate([GaussianCloud4D.empty(plateaus=config.plateaus), *clouds])
 
 
 def _by_moment(part: Placed) -> list[Placed]:
@@ -262,14 +282,18 @@ def _joined(parts: Sequence[Placed]) -> Placed:
     return Placed(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
-def _cloud(scene: Scene, config: Gaussians4DConfig, part: Placed) -> GaussianCloud4D:
-    still = cloud_from_points(
+def _still(scene: Scene, config: Gaussians4DConfig, part: Placed) -> GaussianCloud:
+    return cloud_from_points(
         part.positions,
         part.colors,
         opacity=OPACITY[config.strategy],
         scale_factor=SCALE_FACTOR[config.strategy],
         side=scene.side,
     )
+
+
+def _cloud(scene: Scene, config: Gaussians4DConfig, part: Placed) -> GaussianCloud4D:
+    still = _still(scene, config, part)
     cloud = timed(still, part.times, part.durations, plateaus=config.plateaus)
     return cloud.sheared(part.velocities) if bool(part.velocities.any()) else cloud
 
@@ -291,9 +315,7 @@ def timed(
     return dataclasses.replace(moving, log_scales=log_scales)
 
 
-def _from_run(
-    scene: Scene, config: Gaussians4DConfig, generator: torch.Generator
-) -> tuple[GaussianCloud4D, list[str]]:
+def _from_run(scene: Scene, config: Gaussians4DConfig, generator: torch.Generator) -> Start:
     """The Gaussians of a static run, for the whole clip, and random ones for what moves."""
     assert config.start_run is not None
     run = Run.open(config.start_run)
@@ -310,10 +332,12 @@ def _from_run(
             f"{config.start_run}: has {len(cloud):,} Gaussians; raise max_gaussians "
             f"({config.max_gaussians:,})"
         )
-    middle = torch.full((len(cloud),), 0.5)
-    lasting = timed(cloud, middle, torch.full_like(middle, LONGEST), plateaus=config.plateaus)
     count = min(config.initial_gaussians, config.max_gaussians - len(cloud))
     _, passing = random_places(scene, config, count, generator)
-    moving = [_cloud(scene, config, part) for part in _by_moment(passing)]
-    note = f"starts from {len(cloud):,} Gaussians of {config.start_run}"
-    return GaussianCloud4D.concatenate([lasting, *moving]), [note]
+    moving = _clouds(config, scene, _by_moment(passing))
+    notes = [f"starts from {len(cloud):,} Gaussians of {config.start_run}"]
+    if config.still:
+        return Start(moving, cloud, notes)
+    middle = torch.full((len(cloud),), 0.5)
+    lasting = timed(cloud, middle, torch.full_like(middle, LONGEST), plateaus=config.plateaus)
+    return Start(GaussianCloud4D.concatenate([lasting, moving]), None, notes)
