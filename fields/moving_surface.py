@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-import torch
 from torch import Tensor, nn
 
 from lumigraph.core.errors import InputError
@@ -46,7 +45,8 @@ class MovingSurface(nn.Module):
         """Index of the moment nearest to a time, the earlier of two; None is the first."""
         if time is None:
             return 0
-        return int((self.moments - torch.tensor(time).to(self.moments)).abs().argmin())
+        away = (self.moments - time).abs()
+        return int((away == away.min()).nonzero()[0, 0])
 
     def at_moment(self, index: int) -> SurfaceMoment:
         """A moment by its index.

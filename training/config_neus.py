@@ -190,11 +190,15 @@ class NeusConfig(RunConfig):
                 "silhouette = 'none' needs another background: add --set background=white, black, "
                 "model, or scene where the data knows it"
             )
-        if self.predict_motion and self.motion_steps >= self.later_steps:
-            raise ConfigError(
-                f"motion_steps = {self.motion_steps}: must be fewer than later_steps = "
-                f"{self.later_steps}, of which they are a part"
-            )
+        parts = {"later_steps": self.later_steps}
+        if self.keyframe_every is not None and self.keyframe_restart == "network":
+            parts["first_steps"] = self.first_steps
+        for name, steps in parts.items():
+            if self.predict_motion and self.motion_steps >= steps:
+                raise ConfigError(
+                    f"motion_steps = {self.motion_steps}: must be fewer than {name} = {steps}, of "
+                    "which they are a part"
+                )
 
     def learning_rate_factor(self, step: int, fraction: float) -> float:
         """Factor on all learning rates: linear warm-up, constant until `decay_start`, then

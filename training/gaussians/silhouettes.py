@@ -6,6 +6,7 @@ known of what hides it, so that the color found is a mean over views that may no
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,50 @@ from torch import Tensor
 from lumigraph.core import Scene
 
 MOST_VIEWS = 40
+KEPT_BYTES = 2**28  # of silhouettes
 LEAST_VIEWS = 2  # that must see a point, where there are more
 PLAIN_DIFFERENCE = 4.5 / 255  # from the color behind everything
 MARGIN = 2  # pixels that a silhouette is widened by
+
+
+class Silhouettes:
+    """Where views show something, a little widened; those asked for last are kept.
+
+    Args:
+        scene: with images.
+        plain: (3,) color in [0, 1] that stands behind everything: what is of that color counts as
+            empty, whatever the alpha says. None: alpha says what is empty, where there is any.
+    """
+
+    def __init__(self, scene: Scene, plain: Tensor | None = None) -> None:
+        self._scene, self._plain = scene, plain
+        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._kept_bytes = 0
+
+    def of(self, index: int) -> Tensor | None:
+        """(H, W) bool of a camera; None where nothing tells."""
+        found = self._kept.get(index)
+        if found is not None:
+            self._kept.move_to_end(index)
+            return found
+        assert self._scene.images is not None
+        shown = self._shown(self._scene.images.load(index))
+        if shown is None:
+            return None
+        found = self._kept[index] = _widened(shown)
+        self._kept_bytes += found.nbytes
+        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return found
+
+    def _shown(self, image: Tensor) -> Tensor | None:
+        alpha = image[..., 3:].float() / 255 if image.shape[2] == 4 else None
+        if self._plain is None:
+            return None if alpha is None else alpha[..., 0] > 0
+        color = image[..., :3].float() / 255
+        if alpha is not None:
+            color = torch.lerp(self._plain.expand_as(color), color, alpha)
+        return (color - self._plain).abs().amax(dim=2) > PLAIN_DIFFERENCE
 
 
 @dataclass(frozen=True)
@@ -34,7 +76,7 @@ def judge_points(
     points: Tensor,
     *,
     views: Tensor | None = None,
-    plain: Tensor | None = None,
+    silhouettes: Silhouettes | None = None,
     motion: Motion | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Which points may belong to the scene, and their mean colors.
@@ -43,8 +85,7 @@ def judge_points(
         scene: with images and a split "train".
         points: (P, 3) scene frame, on the CPU.
         views: (C,) cameras to ask; None: at most 40 of the training views.
-        plain: (3,) color in [0, 1] that stands behind everything: what is of that color counts as
-            empty, whatever the alpha says. None: alpha says what is empty, where there is any.
+        silhouettes: of the scene, where they are asked more than once; None: what alpha says.
         motion: the points move, and are asked about where they are at the time of each view.
 
     Returns:
@@ -54,6 +95,7 @@ def judge_points(
     """
     assert scene.images is not None
     picked = spread_views(scene.split("train"), MOST_VIEWS) if views is None else views
+    outlines = silhouettes or Silhouettes(scene)
     cameras = scene.cameras.to("cpu")
     empty = torch.zeros(len(points), dtype=torch.bool)
     seen, total = torch.zeros(len(points)), torch.zeros(len(points), 3)
@@ -75,9 +117,9 @@ def judge_points(
             mask = scene.masks.load(index)
             counts = mask[row.clamp(0, mask.shape[0] - 1), column.clamp(0, mask.shape[1] - 1)]
             counts = counts.float()
-        shown = _silhouette(image, plain)
+        shown = outlines.of(index)
         if shown is not None:
-            empty[inside] |= ~_widened(shown)[row, column] & (counts > 0)
+            empty[inside] |= ~shown[row, column] & (counts > 0)
         if rgba.shape[1] == 4:
             counts = counts * (rgba[:, 3].float() / 255)
         total.index_add_(0, inside, rgba[:, :3].float() / 255 * counts[:, None])
@@ -90,16 +132,6 @@ def judge_points(
 def spread_views(views: Tensor, most: int) -> Tensor:
     """At most `most` of some views (C,), evenly spread over their order."""
     return views[torch.linspace(0, len(views) - 1, min(most, len(views))).round().long()]
-
-
-def _silhouette(image: Tensor, plain: Tensor | None) -> Tensor | None:
-    """(H, W) bool: where something is; None where nothing tells."""
-    alpha = image[..., 3:].float() / 255 if image.shape[2] == 4 else None
-    if plain is None:
-        return None if alpha is None else alpha[..., 0] > 0
-    color = image[..., :3].float() / 255
-    color = color if alpha is None else torch.lerp(plain.expand_as(color), color, alpha)
-    return (color - plain).abs().amax(dim=2) > PLAIN_DIFFERENCE
 
 
 def _widened(silhouette: Tensor) -> Tensor:

@@ -32,7 +32,12 @@ from lumigraph.training.gaussians.initialization import (
     cloud_from_points,
     uniform_points,
 )
-from lumigraph.training.gaussians.silhouettes import Motion, judge_points, spread_views
+from lumigraph.training.gaussians.silhouettes import (
+    Motion,
+    Silhouettes,
+    judge_points,
+    spread_views,
+)
 from lumigraph.training.run import Run
 
 POINTS_DURATION = math.sqrt(0.2)  # as in the 4D-Rotor code, for a clip of length 1
@@ -89,13 +94,24 @@ def frame_duration(moments: Tensor) -> float:
     return float(moments.diff().median()) if len(moments) > 1 else 1.0
 
 
-def initial_cloud(scene: Scene, config: Gaussians4DConfig) -> tuple[GaussianCloud4D, list[str]]:
-    """The Gaussians that a configuration asks to start from, on the CPU, and notes on them.
+@dataclass(frozen=True)
+class Start:
+    """What training starts from, on the CPU."""
+
+    moving: GaussianCloud4D
+    still: GaussianCloud | None
+    """Gaussians that are the same throughout."""
+    notes: list[str]
+
+
+def initial_clouds(scene: Scene, config: Gaussians4DConfig) -> Start:
+    """The Gaussians that a configuration asks to start from.
 
     Raises:
         DataError: the scene has no times; points are asked for, and it has none; or the run to
             start from holds no Gaussians.
     """
+    training_moments(scene)
     generator = torch.Generator().manual_seed(config.seed)
     if config.start_run is not None:
         return _from_run(scene, config, generator)
@@ -111,14 +127,28 @@ def initial_cloud(scene: Scene, config: Gaussians4DConfig) -> tuple[GaussianClou
             torch.full_like(times, duration),
             torch.zeros_like(positions),
         )
-        return _clouds(scene, config, [placed]), [*notes, "spread over the clip"]
+        return Start(_clouds(config, scene, [placed]), None, [*notes, "spread over the clip"])
     count = min(config.initial_gaussians, config.max_gaussians)
     always, passing = random_places(scene, config, count, generator)
     note = (
         f"starts from {len(always.times):,} places that are never empty and "
         f"{len(passing.times):,} at single moments"
     )
-    return _clouds(scene, config, [always, *_by_moment(passing)]), [note]
+    if not len(always.times) + len(passing.times):
+        raise DataError(
+            f"{scene.source}: no place is seen by its cameras at its moments; check poses with: "
+            "lumigraph inspect"
+        )
+    # without pictures that say what is empty, what is always there cannot be told
+    lasting = config.still and _tells(scene, config) and len(always.times) > 0
+    still = _still(scene, config, always) if lasting else None
+    moving = _by_moment(passing) if lasting else [always, *_by_moment(passing)]
+    return Start(_clouds(config, scene, moving), still, [note])
+
+
+def _tells(scene: Scene, config: Gaussians4DConfig) -> bool:
+    """Whether pictures say what is empty."""
+    return scene.has_alpha or config.background in ("white", "black")
 
 
 def random_places(
@@ -126,11 +156,12 @@ def random_places(
 ) -> tuple[Placed, Placed]:
     """Random places for at most `count` Gaussians: of those that may never move, and the rest."""
     plain = background_color(scene) if config.background in ("white", "black") else None
+    outlines = Silhouettes(scene, plain)
     held = config.initial_duration or _held_duration(scene)
     views = spread_views(scene.split("train"), ALWAYS_VIEWS)
-    tells = plain is not None or scene.has_alpha
+    tells = _tells(scene, config)
     wanted = round(ALWAYS_SHARE * count)
-    positions, colors = _allowed(scene, wanted, views, plain, generator)
+    positions, colors = _allowed(scene, wanted, views, outlines, generator)
     longest = LONGEST if tells else POINTS_DURATION
     always = Placed(
         positions,
@@ -142,7 +173,7 @@ def random_places(
     asked = spread_views(training_moments(scene), MOST_MOMENTS)
     each = -(-(count - len(positions)) // len(asked))
     parts = [
-        _passing(scene, each, float(moment), held, plain, tells, generator) for moment in asked
+        _passing(scene, each, float(moment), held, outlines, tells, generator) for moment in asked
     ]
     return always, _joined(parts)
 
@@ -152,7 +183,7 @@ def _passing(
     count: int,
     moment: float,
     held: float,
-    plain: Tensor | None,
+    outlines: Silhouettes,
     tells: bool,
     generator: torch.Generator,
 ) -> Placed:
@@ -164,11 +195,11 @@ def _passing(
     views = spread_views(train[away == 0], MOST_MOMENT_VIEWS)
     few = tells and len(views) < ENOUGH_VIEWS
     drawn = count * (SPARE if few else 1)
-    positions, colors = _allowed(scene, drawn, views, plain, generator)
+    positions, colors = _allowed(scene, drawn, views, outlines, generator)
     velocities = torch.zeros_like(positions)
     if tells:
         around = spread_views(train[away <= PATH_REACH * held], MOST_PATH_VIEWS)
-        velocities, found = _paths(scene, positions, moment, around, plain, held, generator)
+        velocities, found = _paths(scene, positions, moment, around, outlines, held, generator)
         if few:
             order = torch.cat([found.nonzero()[:, 0], (~found).nonzero()[:, 0]])[:count]
             positions, colors, velocities = positions[order], colors[order], velocities[order]
@@ -181,7 +212,7 @@ def _paths(
     positions: Tensor,
     moment: float,
     views: Tensor,
-    plain: Tensor | None,
+    outlines: Silhouettes,
     held: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
@@ -196,9 +227,13 @@ def _paths(
     drawn[:, 0], speeds[:, 0] = 0.0, slow
     motion = Motion(drawn.reshape(-1, 3), moment)
     allowed, _ = judge_points(
-        scene, positions.repeat_interleave(PATHS, dim=0), views=views, plain=plain, motion=motion
+        scene,
+        positions.repeat_interleave(PATHS, dim=0),
+        views=views,
+        silhouettes=outlines,
+        motion=motion,
     )
-    # slow ones are drawn more densely; so weighed, the mean is that over all velocities allowed
+    # slow ones are drawn more densely; so weighed, the mean is that of all velocities allowed
     weights = allowed.reshape(count, PATHS, 1) * (speeds / slow) ** 3
     whole = weights.sum(dim=1)
     return (drawn * weights).sum(dim=1) / whole.clamp_min(1e-9), whole[:, 0] > 0
@@ -213,7 +248,7 @@ def _held_duration(scene: Scene) -> float:
 
 
 def _allowed(
-    scene: Scene, count: int, views: Tensor, plain: Tensor | None, generator: torch.Generator
+    scene: Scene, count: int, views: Tensor, outlines: Silhouettes, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Positions and colors of at most `count` random points that some views allow."""
     positions, colors, found = [torch.zeros(0, 3)], [torch.zeros(0, 3)], 0
@@ -221,22 +256,17 @@ def _allowed(
         if found >= count:
             break
         drawn = uniform_points(scene, DRAWN, generator)
-        allowed, shown = judge_points(scene, drawn, views=views, plain=plain)
+        allowed, shown = judge_points(scene, drawn, views=views, silhouettes=outlines)
         positions.append(drawn[allowed])
         colors.append(shown[allowed])
         found += int(allowed.sum())
     return torch.cat(positions)[:count], torch.cat(colors)[:count]
 
 
-def _clouds(scene: Scene, config: Gaussians4DConfig, parts: list[Placed]) -> GaussianCloud4D:
+def _clouds(config: Gaussians4DConfig, scene: Scene, parts: Sequence[Placed]) -> GaussianCloud4D:
     """Gaussians at places; how large, the distances within each part say."""
     clouds = [_cloud(scene, config, part) for part in parts if len(part.times)]
-    if not clouds:
-        raise DataError(
-            f"{scene.source}: no place is seen by its cameras at its moments; check poses with: "
-            "lumigraph inspect"
-        )
-    return GaussianCloud4D.concatenate(clouds)
+    return GaussianCloud4D.concatenate([GaussianCloud4D.empty(plateaus=config.plateaus), *clouds])
 
 
 def _by_moment(part: Placed) -> list[Placed]:
@@ -252,14 +282,18 @@ def _joined(parts: Sequence[Placed]) -> Placed:
     return Placed(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
-def _cloud(scene: Scene, config: Gaussians4DConfig, part: Placed) -> GaussianCloud4D:
-    still = cloud_from_points(
+def _still(scene: Scene, config: Gaussians4DConfig, part: Placed) -> GaussianCloud:
+    return cloud_from_points(
         part.positions,
         part.colors,
         opacity=OPACITY[config.strategy],
         scale_factor=SCALE_FACTOR[config.strategy],
         side=scene.side,
     )
+
+
+def _cloud(scene: Scene, config: Gaussians4DConfig, part: Placed) -> GaussianCloud4D:
+    still = _still(scene, config, part)
     cloud = timed(still, part.times, part.durations, plateaus=config.plateaus)
     return cloud.sheared(part.velocities) if bool(part.velocities.any()) else cloud
 
@@ -281,9 +315,7 @@ def timed(
     return dataclasses.replace(moving, log_scales=log_scales)
 
 
-def _from_run(
-    scene: Scene, config: Gaussians4DConfig, generator: torch.Generator
-) -> tuple[GaussianCloud4D, list[str]]:
+def _from_run(scene: Scene, config: Gaussians4DConfig, generator: torch.Generator) -> Start:
     """The Gaussians of a static run, for the whole clip, and random ones for what moves."""
     assert config.start_run is not None
     run = Run.open(config.start_run)
@@ -300,10 +332,12 @@ def _from_run(
             f"{config.start_run}: has {len(cloud):,} Gaussians; raise max_gaussians "
             f"({config.max_gaussians:,})"
         )
-    middle = torch.full((len(cloud),), 0.5)
-    lasting = timed(cloud, middle, torch.full_like(middle, LONGEST), plateaus=config.plateaus)
     count = min(config.initial_gaussians, config.max_gaussians - len(cloud))
     _, passing = random_places(scene, config, count, generator)
-    moving = [_cloud(scene, config, part) for part in _by_moment(passing)]
-    note = f"starts from {len(cloud):,} Gaussians of {config.start_run}"
-    return GaussianCloud4D.concatenate([lasting, *moving]), [note]
+    moving = _clouds(config, scene, _by_moment(passing))
+    notes = [f"starts from {len(cloud):,} Gaussians of {config.start_run}"]
+    if config.still:
+        return Start(moving, cloud, notes)
+    middle = torch.full((len(cloud),), 0.5)
+    lasting = timed(cloud, middle, torch.full_like(middle, LONGEST), plateaus=config.plateaus)
+    return Start(GaussianCloud4D.concatenate([lasting, moving]), None, notes)

@@ -34,7 +34,7 @@ from lumigraph.training.method import Model, Progress
 
 from .consistency import Consistency
 from .default_strategy import Default4DStrategy
-from .initialization import frame_duration, initial_cloud, training_moments
+from .initialization import Start, frame_duration, initial_clouds, training_moments
 from .lifetimes import Clip, at_rest, unchanging
 from .mcmc_strategy import Mcmc4DStrategy
 from .pruning import blended_weights, scores
@@ -84,9 +84,15 @@ class TrainedGaussians4D(Gaussians4D):
     """
 
     def __init__(
-        self, cloud: GaussianCloud4D, *, moments: Tensor, shortest: float, length: float
+        self,
+        cloud: GaussianCloud4D,
+        *,
+        still: GaussianCloud | None,
+        moments: Tensor,
+        shortest: float,
+        length: float,
     ) -> None:
-        super().__init__(cloud.retimed(length), moments=moments, shortest=shortest)
+        super().__init__(cloud.retimed(length), still=still, moments=moments, shortest=shortest)
         self.length = length
 
     def _time(self, time: float | None) -> float:
@@ -123,11 +129,13 @@ class Gaussians4DMethod(SplatMethod):
         numbers = SHAPE_NUMBERS + config.plateaus
         self._forecast = check_memory(scene, config, device, shape_numbers=numbers)
         super().__init__(scene, config, device)
-        cloud, self._notes = (initial, []) if initial is not None else initial_cloud(scene, config)
+        start = Start(initial, None, []) if initial is not None else initial_clouds(scene, config)
+        self._notes = start.notes
         frame = frame_duration(moments) * config.clip_length
         self.clip = Clip(config.clip_length, frame, config.shortest_duration * frame)
         self.field = TrainedGaussians4D(
-            cloud.to(device),
+            start.moving.to(device),
+            still=None if start.still is None else start.still.to(device),
             moments=moments,
             shortest=self.clip.shortest,
             length=self.clip.length,

@@ -1,11 +1,12 @@
 """Order of views, resolutions, masks and depths, memory."""
 
+import dataclasses
 import re
 
 import pytest
 import torch
 
-from lumigraph.core import ConfigError, DataError
+from lumigraph.core import Cameras, ConfigError, DataError
 from lumigraph.core.scene import PointCloud
 from lumigraph.training.gaussians import memory
 from lumigraph.training.gaussians.depth_targets import CELL, depth_target
@@ -76,6 +77,31 @@ def test_images_over_the_budget_are_prepared_each_time(make_scene):
         a, b = rich.next(), poor.next()
         assert a.place == b.place and torch.equal(a.images.rgba, b.images.rgba)
     assert rich._kept_bytes == 6 * one and poor._kept_bytes == 2 * one
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 10])
+def test_a_long_video_takes_the_budget_and_what_is_prepared_ahead(ahead, make_scene):
+    one = 24 * 24 * 3
+    views = sampler(make_scene(), budget_bytes=2 * one, ahead=ahead)
+    plain = sampler(make_scene())
+    for _ in range(30):
+        view, wanted = views.next(), plain.next()
+        assert view.place == wanted.place
+        assert torch.equal(view.images.rgba, wanted.images.rgba)
+        assert sum(kept.images.nbytes for kept in views._kept.values()) <= 2 * one
+        assert len(views._ahead) <= ahead
+
+
+def test_views_of_a_moving_scene_come_at_all_times(make_scene):
+    scene = make_scene()
+    assert sampler(scene).next().time is None
+    times = torch.linspace(0, 1, 6)
+    timed = [scene.cameras[i].at_time(float(t)) for i, t in enumerate(times)]
+    moving = dataclasses.replace(scene, cameras=Cameras.concatenate(timed))
+    views = sampler(moving)
+    assert sorted(views.next().time for _ in range(6)) == pytest.approx(times.tolist())
+    asked = views.some(3)
+    assert [time for time, _ in asked] == pytest.approx([0.0, 0.4, 1.0])
 
 
 def test_empty_pixels_show_the_background_and_ignored_ones_have_no_weight(make_scene):

@@ -135,12 +135,14 @@ def test_a_static_run_is_a_start(make_scene, small_config, tmp_path):
     cloud = run.model().field.cloud()
     config = small_config(start_run=str(run.path), max_gaussians=60, initial_gaussians=20)
     method = Gaussians4DMethod(scene, config, CPU)
-    assert len(method.moving) > len(cloud)
+    assert len(method.still) == len(cloud) and len(method.moving) > 0
     shift = scene.normalization.compose(run.scene().normalization.inverse())
     assert torch.allclose(
-        method.field.means[: len(cloud)].detach(), cloud.transformed(shift).means, atol=1e-5
+        method.field.still.means.detach(), cloud.transformed(shift).means, atol=1e-5
     )
     assert f"{len(cloud)} Gaussians of" in method.notes()[0]
+    moving = Gaussians4DMethod(scene, dataclasses.replace(config, still=False), CPU)
+    assert len(moving.still) == 0 and len(moving.moving) == len(method.moving) + len(cloud)
 
 
 def test_starts_that_cannot_be_are_refused(make_scene, small_config, tmp_path):

@@ -219,6 +219,8 @@ def test_what_cannot_be_a_sequence_is_refused_in_one_line(moving, sequence):
         build_neus(few, sequence, CPU)
     with pytest.raises(ConfigError, match="motion_steps = 600: must be fewer than later_steps"):
         train_config("neus", motion_steps=600)
+    with pytest.raises(ConfigError, match="must be fewer than first_steps = 60"):
+        train_config("neus", first_steps=60, keyframe_every=5)
     with pytest.raises(ConfigError, match="keyframe_restart = 'all': unknown"):
         train_config("neus", keyframe_restart="all")
     still = build_neus(moving.scene, change(sequence, sequence=False), CPU)
