@@ -66,11 +66,6 @@ class AnalyticResult:
     mac_utilization: float
     """Useful multiply-accumulates over those that the array could do."""
 
-    def seconds(self, samples: float, processors: int, clock_hz: float) -> float:
-        """Of so many samples on a cluster, dealt evenly."""
-        steady = samples / processors * self.interval_cycles
-        return (steady + self.latency_cycles) / clock_hz
-
 
 def array_interval(shape: TimingShape) -> float:
     """Cycles of the array for each sample."""

@@ -19,7 +19,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +140,6 @@ class Trace:
         left = 1 - m / len(sizes)
         spread = math.sqrt(variance * m * left) / float(part.sum()) * self.pixels
         return Estimate(ratio * self.pixels, 1.96 * spread)
-
-    def with_encoding(self, encoding: Encoding) -> Trace:
-        """The same samples asked of another encoding.
-
-        Raises:
-            InputError: it has other dimensions.
-        """
-        return replace(self, workload=replace(self.workload, encoding=encoding))
 
     def save(self, path: Path) -> None:
         """Write the file; the same trace gives the same bytes.

@@ -74,10 +74,12 @@ def service_times(
     corners = 1 << dimensions
     index = np.empty(16, np.int64)
     cell = np.empty(4, np.int64)
+    used = np.empty(16, np.int64)
     counts = np.zeros(MOST_BANKS, np.int64)
     spread = mapping == PARITY  # corners of a cell differ in parity: no two in one bank
     for level in range(len(scales)):
         scale, resolution, size = scales[level], resolutions[level], sizes[level]
+        merges = merge and hashed[level]  # vertices of a full level are all different
         total = 0
         for s in range(begin, end):
             same = reuse and s - group >= first
@@ -105,15 +107,18 @@ def service_times(
                 else:
                     bank = i % banks
                 fresh = True
-                if merge and counts[bank]:
+                if merges and counts[bank]:
                     for earlier in range(c):
-                        fresh = fresh and index[earlier] != i
+                        if index[earlier] == i:
+                            fresh = False
+                            break
+                used[c] = bank
                 if fresh:
                     counts[bank] += 1
                     total += 1
                     most = max(most, counts[bank])
-            for c in range(banks):
-                counts[c] = 0
+            for c in range(corners):
+                counts[used[c]] = 0
             service[s, level] = (most + ports - 1) // ports * beats
         accesses[level] += total
 

@@ -61,17 +61,6 @@ class CycleResult:
         return max(self.cycles, default=0)
 
     @property
-    def imbalance(self) -> float:
-        """Slowest processor over the mean."""
-        mean = sum(self.cycles) / max(len(self.cycles), 1)
-        return self.frame_cycles / mean if mean else 1.0
-
-    @property
-    def cycles_per_sample(self) -> float:
-        """Of one processor, averaged over all."""
-        return sum(self.cycles) / max(sum(self.samples), 1)
-
-    @property
     def macs_issued(self) -> int:
         """Multiplier slots that were used: samples times passes times the array."""
         return sum(timing.inferred for timing in self.timings) * self.passes * self.array_macs

@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lumigraph.hardware.cluster import ClusterSpec
 from lumigraph.hardware.workloads import Workload
@@ -320,15 +319,3 @@ class _Array:
     def idle(self, total: int) -> int:
         """Lane cycles after the last work."""
         return int((total - self._lane_free).sum())
-
-
-def port_bytes_moved(
-    timing: Timing, shape: TimingShape, from_l2: NDArray[np.int64] | None
-) -> dict[str, int]:
-    """Bytes through the port: samples in, results out, lines fetched."""
-    lines = 0 if from_l2 is None else int(from_l2.sum())
-    return {
-        "input_bytes": timing.samples * shape.input_bytes,
-        "output_bytes": timing.written * shape.output_bytes,
-        "line_bytes": lines * shape.line_bytes,
-    }

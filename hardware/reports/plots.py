@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lumigraph.core.svg_figure import BLUE, MUTED, ORANGE, svg_text, titled_figure
 
-COLORS = (BLUE, ORANGE, "#0f9d76", "#a33ea1", "#c2263f", "#6b7280")
+COLORS = (BLUE, ORANGE, "#0f9d76", "#a33ea1", "#c2263f", "#6b7280", "#c9a50c")
 
 
 def lines(
@@ -17,7 +17,6 @@ def lines(
     x_label: str,
     ceilings: Mapping[str, float] | None = None,
     log_x: bool = True,
-    log_y: bool = False,
 ) -> str:
     """A line for each series; dashed lines at ceilings."""
     figure, axes = titled_figure(title)
@@ -30,10 +29,7 @@ def lines(
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(x), [f"{value:g}" for value in x])
         axes.minorticks_off()
-    if log_y:
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=0)
     axes.set_xlabel(x_label, color=MUTED, fontsize=9)
     axes.legend(frameon=False, fontsize=8)
     return svg_text(figure)
@@ -51,8 +47,7 @@ def stacked(
         left = [a + b for a, b in zip(left, values, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel(x_label, color=MUTED, fontsize=9)
-    axes.legend(frameon=False, fontsize=8, ncols=min(len(parts), 3))
-    axes.margins(y=0.12)
+    figure.legend(frameon=False, fontsize=8, ncols=4, loc="outside lower center")
     return svg_text(figure)
 
 

@@ -118,7 +118,14 @@ def summary_of(
     """First which claims are reproduced, then which only fit, then which are not."""
 
     def ids(verdict: str) -> str:
-        names = dict.fromkeys(f.claim.id for f in found if f.verdict == verdict)
+        verdicts: dict[str, set[str]] = {}
+        for f in found:
+            verdicts.setdefault(f.claim.id, set()).add(f.verdict)
+        names = dict.fromkeys(
+            f"{f.claim.id} ({f.method})" if "not reproduced" in verdicts[f.claim.id] else f.claim.id
+            for f in found
+            if f.verdict == verdict
+        )
         return ", ".join(names)
 
     missed = {

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -16,6 +17,7 @@ from lumigraph.hardware.reports.reproduce import reproduce
 from lumigraph.hardware.simulation import simulate
 from lumigraph.hardware.sweeping import sweep
 from lumigraph.hardware.synthetic import synthetic_trace
+from lumigraph.hardware.trace import KernelTime
 
 pytest.importorskip("numba")
 
@@ -142,6 +144,20 @@ def test_fused_kernels_are_compared_fairly():
     base = published().applications["gia"]
     fused = base.frame_seconds * (1 - base.rest + base.rest / 9.94)
     assert frame.speed_up_of_fused == pytest.approx(fused / frame.seconds)
+
+
+def test_measured_kernels_replace_published_ones():
+    kernels = [("march", "pre", 2e-3), ("grid", "encoding", 5e-3), ("mlp", "networks", 4e-3)]
+    kernels.append(("composite", "post", 1e-3))
+    trace = replace(
+        synthetic_trace("gia", tiles=6), kernels=tuple(KernelTime(*row) for row in kernels)
+    )
+    cluster = ClusterSpec.load("paper-ideal")
+    frame = simulate(trace, cluster, baseline="measured")
+    assert frame.gpu.source == "measured"
+    assert frame.gpu.seconds == pytest.approx(12e-3)
+    assert frame.gpu.rest_seconds == pytest.approx(3e-3)
+    assert frame.rest_seconds == pytest.approx(3e-3 / 9.94)
 
 
 def test_damaged_reports_are_named(tmp_path):
