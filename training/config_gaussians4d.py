@@ -80,6 +80,9 @@ class Gaussians4DConfig(SplatConfig):
 
     still: bool = True
     """Gaussians that do not change are kept as Gaussians in space, which cost less."""
+    still_places: bool = False
+    """Random places that are never empty start as Gaussians in space: smaller, with lower scores
+    where something moves before them."""
     still_start: float = 0.3
     """Fraction of the run after which they are looked for."""
     still_every: int = 200

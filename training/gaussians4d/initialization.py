@@ -47,7 +47,7 @@ LONGEST = 2.0  # first duration of what may never move; it fades little in the c
 ALWAYS_SHARE = 0.3  # of random Gaussians that begin where no moment is empty
 MOST_MOMENTS = 60  # whose pictures are asked
 MOST_MOMENT_VIEWS = 16
-ALWAYS_VIEWS = 96
+ALWAYS_VIEWS = 600
 ROUNDS = 24  # times that random points are drawn, until enough are left
 DRAWN = 20_000  # points in a round
 ENOUGH_VIEWS = 4  # of a moment, whose silhouettes say where something is
@@ -140,7 +140,7 @@ def initial_clouds(scene: Scene, config: Gaussians4DConfig) -> Start:
             "lumigraph inspect"
         )
     # without pictures that say what is empty, what is always there cannot be told
-    lasting = config.still and _tells(scene, config) and len(always.times) > 0
+    lasting = config.still_places and _tells(scene, config) and len(always.times) > 0
     still = _still(scene, config, always) if lasting else None
     moving = _by_moment(passing) if lasting else [always, *_by_moment(passing)]
     return Start(_clouds(config, scene, moving), still, [note])
@@ -158,7 +158,9 @@ def random_places(
     plain = background_color(scene) if config.background in ("white", "black") else None
     outlines = Silhouettes(scene, plain)
     held = config.initial_duration or _held_duration(scene)
-    views = spread_views(scene.split("train"), ALWAYS_VIEWS)
+    train = scene.split("train")
+    # drawn, since evenly spread ones of a rig would show the same few moments by every camera
+    views = train[torch.randperm(len(train), generator=generator)[:ALWAYS_VIEWS]]
     tells = _tells(scene, config)
     wanted = round(ALWAYS_SHARE * count)
     positions, colors = _allowed(scene, wanted, views, outlines, generator)

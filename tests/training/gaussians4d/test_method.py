@@ -145,6 +145,16 @@ def test_a_static_run_is_a_start(make_scene, small_config, tmp_path):
     assert len(moving.still) == 0 and len(moving.moving) == len(method.moving) + len(cloud)
 
 
+def test_places_that_are_never_empty_may_start_still(make_scene, small_config):
+    scene = make_scene(alpha=True)
+    moving = Gaussians4DMethod(scene, small_config(), CPU)
+    method = Gaussians4DMethod(scene, small_config(still_places=True), CPU)
+    assert len(moving.still) == 0 < len(method.still)
+    assert len(method) == len(moving)
+    result = run_steps(method, 2)[-1]
+    assert result.extras["still_share"] == pytest.approx(len(method.still) / len(method), abs=1e-3)
+
+
 def test_starts_that_cannot_be_are_refused(make_scene, small_config, tmp_path):
     scene = make_scene()
     timeless = dataclasses.replace(scene, cameras=dataclasses.replace(scene.cameras, times=None))
