@@ -111,15 +111,15 @@ class NeusConfig(RunConfig):
     """Adam's step size after warm-up."""
     sharpness_rate: float = 1e-3
     """Adam's step size for v, the tenth of the logarithm of the sharpness."""
-    learning_rate_final: float = 0.02
+    learning_rate_final: float = 0.1
     """Factor on both at the end of the schedule."""
-    decay_start: float = 0.3
+    decay_start: float = 0.5
     """Fraction of the run with the full learning rate; exponential decay follows."""
     warmup_steps: int = 50
     """Steps of linear warm-up."""
     weight_decay: float = 1e-6
     """L2 penalty on network weights, never on the table."""
-    average_decay: float = 0.99
+    average_decay: float = 0.95
     """Pictures and meshes come from a running mean of the weights with this decay; 0: from the
     weights themselves."""
     level_base_step: int = 100
@@ -208,24 +208,30 @@ class NeusConfig(RunConfig):
         return warmup * self.learning_rate_final**late
 
 
-_LARGE_NETWORKS = {"hidden_width": 64, "color_layers": 2, "log2_table_size": 19}
+_LARGE: dict[str, Any] = {
+    "hidden_width": 64,
+    "color_layers": 2,
+    "log2_table_size": 19,
+    "batch_samples": 2**18,
+    "decay_start": 0.3,
+    "learning_rate_final": 0.02,
+    "average_decay": 0.99,
+}
 NEUS_PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {},
     "small": {
-        **_LARGE_NETWORKS,
+        **_LARGE,
         "levels": 12,
         "max_resolution": 1024,
         "march_steps": 768,
-        "batch_samples": 2**18,
         "occupancy_samples": 2**18,
         "default_steps": 8_000,
     },
     "full": {
-        **_LARGE_NETWORKS,
+        **_LARGE,
         "levels": 14,
         "max_resolution": 2048,
         "march_steps": 1024,
-        "batch_samples": 2**18,
         "occupancy_samples": 2**19,
         "level_base_step": 200,
         "empty_pixels": 0.1,
@@ -233,4 +239,4 @@ NEUS_PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """What differs from the defaults of `NeusConfig`: `tiny` for two CPU cores, `small` for a laptop
-GPU or a patient CPU, `full` for the settings of the NeuS2 paper (its DTU configuration)."""
+GPU or minutes on a large one, `full` for the sizes of the NeuS2 paper (its DTU configuration)."""

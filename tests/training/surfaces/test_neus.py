@@ -275,7 +275,7 @@ def test_masks_of_another_size_are_named(masked_scene, quick):
         ({"initial_radius": 0.6}, r"must lie in \[0.001, 0.49\]"),
         ({"activation": "sine"}, "use one of relu, softplus"),
         ({"silhouette": "none"}, "needs another background"),
-        ({"strategy": "mcmc"}, "a setting of method gaussians, not of neus"),
+        ({"strategy": "mcmc"}, "a setting of method gaussians and gaussians4d, not of neus"),
     ],
 )
 def test_impossible_settings(setting, message):
