@@ -43,9 +43,9 @@ def fusion_cameras(scene: Scene, options: MeshOptions) -> Cameras:
         return cameras
     size = scene.cameras.size(chosen[0])
     orbit = CameraPath.orbit(scene).cameras(*size, options.orbit)
-    if cameras.times is not None and orbit.times is None:
-        orbit = _timed(orbit, float(cameras.times[0]))
-    return Cameras.concatenate([cameras, orbit])
+    # A path around a moving scene runs through time; a surface is that of one moment.
+    moment = None if cameras.times is None else float(cameras.times[0])
+    return Cameras.concatenate([cameras, orbit.at_time(moment)])
 
 
 def fuse(
@@ -129,14 +129,3 @@ def memory_limit(options: MeshOptions, device: torch.device) -> tuple[int, str]:
         return limit, f"the budget is {options.memory_budget_gib:g} GiB"
     free = available_bytes(device)
     return int(MEMORY_SHARE * free), f"{free / 2**30:.1f} GiB are free on {device.type}"
-
-
-def _timed(cameras: Cameras, at: float) -> Cameras:
-    return Cameras(
-        cameras.camera_to_world,
-        cameras.intrinsics,
-        cameras.sizes,
-        cameras.models,
-        cameras.distortion,
-        torch.full((len(cameras),), at, dtype=cameras.dtype),
-    )

@@ -3,7 +3,7 @@ all."""
 
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -160,6 +160,13 @@ def test_views_are_chosen_evenly_and_an_orbit_joins(run):
     assert torch.equal(few.positions, positions[[0, 18, 37]])
     more = depth_fusion.fusion_cameras(run.scene(), MeshOptions(views=500, orbit=7))
     assert len(more) == 45 and torch.equal(more.positions[:38], positions)
+
+
+def test_the_orbit_stays_at_the_moment_of_the_views(run):
+    scene = run.scene()
+    still = replace(scene, cameras=scene.cameras.at_time(0.4))
+    cameras = depth_fusion.fusion_cameras(still, MeshOptions(views=3, orbit=5))
+    assert len(cameras) == 8 and cameras.times.unique().tolist() == [pytest.approx(0.4)]
 
 
 def test_voxels_are_as_large_as_pixels_unless_told(run):
