@@ -36,17 +36,17 @@ def time_span(text: str) -> TimeSpan:
     return span
 
 
-def check_moving(model: Any, name: object) -> None:
+def check_moving(moves: bool, name: object) -> None:
     """Refuse a choice of time where nothing moves.
 
     Args:
-        model: a `training.Model`, or what renders like one.
+        moves: see `is_moving`.
         name: of the run or file, for the message.
 
     Raises:
-        InputError: the model has no moments.
+        InputError: nothing moves.
     """
-    if not is_moving(model):
+    if not moves:
         raise InputError(f"{name}: nothing moves in it; leave the time away")
 
 
@@ -55,19 +55,19 @@ def is_moving(model: Any) -> bool:
     return getattr(model, "moments", None) is not None
 
 
-def check_one_time(model: Any, time: float | None, name: object) -> None:
-    """A moving model needs one time in [0, 1], another one none.
+def check_one_time(moves: bool, time: float | None, name: object) -> None:
+    """What moves needs one time in [0, 1], other things none.
 
     Args:
-        model, name: see `check_moving`.
+        moves, name: see `check_moving`.
 
     Raises:
         InputError: it is missing, out of range, or plays no part.
     """
     if time is not None:
         check_time_span((time, time))
-        check_moving(model, name)
-    elif is_moving(model):
+        check_moving(moves, name)
+    elif moves:
         raise InputError(f"{name}: moves, and this holds one time: name it with --time 0.5, say")
 
 
@@ -88,6 +88,6 @@ def timed_path(path: CameraPath, model: Any, asked: TimeSpan | None, *, name: ob
         InputError: times were asked for, but nothing moves.
     """
     if asked is not None:
-        check_moving(model, name)
+        check_moving(is_moving(model), name)
         return path.following_time(*asked)
     return path.following_time() if is_moving(model) and not path.is_timed else path

@@ -18,7 +18,7 @@ from lumigraph.core.harmonics import Y_0
 
 from .depth_fusion import chosen_views
 from .depth_views import EMPTY_DEPTH, depth_view
-from .path_time import at_time, check_one_time
+from .path_time import at_time, check_one_time, is_moving
 from .point_files import write_points
 from .splat_export import Frame, cloud_of, has_gaussians, open_run
 from .splat_files.arrays import (
@@ -113,7 +113,7 @@ def points(
     opened = open_run(run)
     if opened is not None and not has_gaussians(opened):
         model = opened.model(device)
-        check_one_time(model, time, opened.path)
+        check_one_time(is_moving(model), time, opened.path)
         scene = opened.scene() if time is None else at_time(opened.scene(), time)
         return _surface_points(scene, model, target, frame, options, on_view)
     return _centres(run if opened is None else opened, target, frame, options, time)

@@ -12,7 +12,7 @@ from torch import Tensor
 from lumigraph.core import GaussianCloud, Similarity
 from lumigraph.core.camera_path import check_time_span
 from lumigraph.core.errors import InputError
-from lumigraph.export.path_time import is_moving
+from lumigraph.export.path_time import check_one_time, is_moving
 from lumigraph.export.splat_files.arrays import (
     DEFAULT_MAX_GAUSSIANS,
 )
@@ -91,15 +91,11 @@ def cloud_of(
     if time is not None:
         check_time_span((time, time))
     found = _opened(source, frame, max_gaussians)
-    if not isinstance(found, tuple):
-        if time is None:
-            raise InputError(
-                f"{_name(source)}: moves, and this holds one time: name it with --time 0.5, say"
-            )
-        return found.at(time), found.antialiased
-    if time is not None:
-        raise InputError(f"{_name(source)}: nothing moves in it; leave the time away")
-    return found
+    check_one_time(not isinstance(found, tuple), time, _name(source))
+    if isinstance(found, tuple):
+        return found
+    assert time is not None
+    return found.at(time), found.antialiased
 
 
 def open_moving(

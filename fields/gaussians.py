@@ -54,7 +54,7 @@ class Gaussians(nn.Module):
     def __init__(self, cloud: GaussianCloud, *, active_degree: int | None = None) -> None:
         super().__init__()
         self.set_tensors(GaussianTensors(*(tensor.detach().clone() for tensor in cloud.tensors())))
-        self.active_degree = self._checked_degree(active_degree)
+        self.active_degree = shown_degree(active_degree, self.degree)
 
     @classmethod
     def from_cloud(cls, cloud: GaussianCloud) -> Gaussians:
@@ -118,12 +118,18 @@ class Gaussians(nn.Module):
                 tensor = nn.Parameter(tensor.detach().contiguous())
             setattr(self, name, tensor)
 
-    def _checked_degree(self, degree: int | None) -> int:
-        if degree is None:
-            return self.degree
-        if not 0 <= degree <= self.degree:
-            raise InputError(f"active_degree must be 0 to {self.degree}; got {degree}")
-        return degree
+
+def shown_degree(asked: int | None, stored: int) -> int:
+    """Degree of the harmonics that is shown: all that is stored where none is asked for.
+
+    Raises:
+        InputError: more is asked for than is stored.
+    """
+    if asked is None:
+        return stored
+    if not 0 <= asked <= stored:
+        raise InputError(f"active_degree must be 0 to {stored}; got {asked}")
+    return asked
 
 
 def grown_bands(harmonics: Tensor, degree: int) -> Tensor:

@@ -43,7 +43,7 @@ from lumigraph.cuda.ops import (
 from lumigraph.cuda.reference.gaussian_slicing import SHORTEST, SlicedGaussians, slice_gaussians
 
 from .gaussian_shapes import decomposed, shortest_axes
-from .gaussians import Gaussians, grown_bands
+from .gaussians import Gaussians, grown_bands, shown_degree
 from .protocols import GaussianTensors, ShownGaussians
 
 FAINTEST = 1 / 255  # what has faded below that is not there
@@ -110,7 +110,7 @@ class Gaussians4D(nn.Module):
         if not (math.isfinite(shortest) and shortest > 0):
             raise InputError(f"shortest must be finite and above 0; got {shortest}")
         self.shortest = shortest
-        self.active_degree = self._checked_degree(active_degree)
+        self.active_degree = shown_degree(active_degree, self.degree)
         self._prepared: tuple[Any, PreparedGaussians4D] | None = None
 
     def train(self, mode: bool = True) -> Gaussians4D:
@@ -263,13 +263,6 @@ class Gaussians4D(nn.Module):
 
     def _time(self, time: float | None) -> float:
         return float(self.moments[0]) if time is None else time
-
-    def _checked_degree(self, degree: int | None) -> int:
-        if degree is None:
-            return self.degree
-        if not 0 <= degree <= self.degree:
-            raise InputError(f"active_degree must be 0 to {self.degree}; got {degree}")
-        return degree
 
 
 class ShownGaussians4D:

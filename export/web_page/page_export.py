@@ -16,7 +16,7 @@ from lumigraph.core.axes import AXIS_NAMES, AxisName
 from lumigraph.core.camera_path import check_time_span
 from lumigraph.core.errors import ConfigError
 from lumigraph.core.transforms import axis_of
-from lumigraph.export.path_time import check_moving, check_one_time
+from lumigraph.export.path_time import check_moving, check_one_time, is_moving
 from lumigraph.export.render_source import SplatSource
 from lumigraph.export.sequence_export import sequence_times
 from lumigraph.export.splat_export import cloud_of, has_gaussians, moving_splats
@@ -240,7 +240,7 @@ def _picture_times(model: Any, options: PageOptions, name: object) -> list[float
     moments = getattr(model, "moments", None)
     if options.time is not None:
         options.refuse(("time_steps",), "one time was asked for")
-        check_moving(model, name)
+        check_moving(is_moving(model), name)
         return [options.time]
     if moments is None:
         options.refuse(("time_steps",), "nothing moves")
@@ -297,7 +297,7 @@ def _gaussians_of(run: Any, model: Any, time: float | None) -> GaussianCloud | M
     """In the frame of the scene."""
     if time is None and isinstance(model.field, Gaussians4D):
         return MovingSplats.of_field(model.field)
-    check_one_time(model, time, getattr(run, "path", "run"))
+    check_one_time(is_moving(model), time, getattr(run, "path", "run"))
     if time is None:
         cloud: GaussianCloud = model.field.cloud().to("cpu")
         return cloud

@@ -20,7 +20,7 @@ from lumigraph.fields import GridNetwork
 
 from ..checkpoint import copy_state
 from ..config_fitting import FittingConfig
-from ..method import FrameRenderer, Progress, StepResult
+from ..method import FrameRenderer, Model, Progress, StepResult
 
 ADAM_BETAS = (0.9, 0.99)
 # Keeps the gradients of single samples, a mean over up to 2^18, in the range of fp16.
@@ -130,7 +130,7 @@ class Fit(ABC):
 
     def state(self) -> dict[str, Tensor]:
         """Live tensors of everything that training changes, by name."""
-        state = {f"field.{name}": value for name, value in self.field.state_dict().items()}
+        state = _field_state(self.field)
         for place, moments in enumerate(self._moments):
             state |= {f"optimizer.{place}.{k}": m for k, m in enumerate(moments)}
         return state
@@ -153,11 +153,21 @@ class Fit(ABC):
         return {"bad_gradients": self.bad_gradients()}
 
 
-def restored(field: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Give a field the weights of a checkpoint.
+def fitted_model(
+    field: nn.Module,
+    renderer: Any,
+    tensors: dict[str, Tensor],
+    path: Path,
+    device: torch.device,
+) -> Model:
+    """A field with the weights of a checkpoint and its renderer, on a device.
 
     Raises:
-        CheckpointError: it belongs to another model; nothing was changed.
+        CheckpointError: the checkpoint belongs to another model; nothing was changed.
     """
-    state = {f"field.{name}": value for name, value in field.state_dict().items()}
-    copy_state(state, tensors, path)
+    copy_state(_field_state(field), tensors, path)
+    return Model(field.to(device), renderer.to(device), device)
+
+
+def _field_state(field: nn.Module) -> dict[str, Tensor]:
+    return {f"field.{name}": value for name, value in field.state_dict().items()}

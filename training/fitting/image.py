@@ -20,7 +20,7 @@ from ..events import Listener
 from ..method import Model, Progress
 from ..metrics import ssim
 from ..pictures import write_image
-from .fit import BatchLoss, Fit, fitted_layout, restored
+from .fit import BatchLoss, Fit, fitted_layout, fitted_model
 
 RELATIVE_FLOOR = 1e-2  # added to the squared prediction of a relative error
 ROWS_PIXELS = 2**20  # looked at together when a whole picture is scored
@@ -65,8 +65,7 @@ def load_image_model(
         CheckpointError: the checkpoint belongs to another model.
     """
     field = build_field(target_of(scene, Picture, wanted=WANTED), config)
-    restored(field, tensors, path)
-    return Model(field.to(device), build_renderer().to(device), device)
+    return fitted_model(field, build_renderer(), tensors, path, device)
 
 
 class ImageMethod(Fit):

@@ -21,7 +21,7 @@ from ..events import Listener
 from ..method import Model, Progress
 from ..pictures import write_image
 from .distance_pool import BLOCK, DistancePool, sampled_points
-from .fit import BatchLoss, Fit, fitted_layout, restored
+from .fit import BatchLoss, Fit, fitted_layout, fitted_model
 
 FINEST = 2048  # vertices along an axis of the finest level of a hashgrid
 RELATIVE_FLOOR = 1e-2  # grid units added to the true distance of a relative error
@@ -68,8 +68,7 @@ def load_sdf_model(
         CheckpointError: the checkpoint belongs to another model.
     """
     field = build_field(target_of(scene, Solid, wanted=WANTED), config)
-    restored(field, tensors, path)
-    return Model(field.to(device), build_renderer(config).to(device), device)
+    return fitted_model(field, build_renderer(config), tensors, path, device)
 
 
 class SdfMethod(Fit):

@@ -20,7 +20,7 @@ from ..config import VolumeConfig
 from ..events import Listener
 from ..method import Model, Progress
 from ..pictures import write_image
-from .fit import BatchLoss, Fit, fitted_layout, restored
+from .fit import BatchLoss, Fit, fitted_layout, fitted_model
 
 FINEST = 613  # vertices along an axis of the finest level of a hashgrid: a factor of 1.275 a level
 SCORED_POINTS = 2**18
@@ -72,8 +72,7 @@ def load_volume_model(
         CheckpointError: the checkpoint belongs to another model.
     """
     field = build_field(scene, config)
-    restored(field, tensors, path)
-    return Model(field.to(device), build_renderer(config).to(device), device)
+    return fitted_model(field, build_renderer(config), tensors, path, device)
 
 
 class VolumeMethod(Fit):
